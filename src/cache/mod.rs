@@ -1,0 +1,4 @@
+//! Verdicts kept.
+
+pub mod freshness;
+pub mod verdict;

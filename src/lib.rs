@@ -1,0 +1,48 @@
+//! Spangate, the token-auth gateway for GitLab CI job telemetry: this file is the map.
+//!
+//! One request takes one straight path ([`proxy::gateway`]); each step can refuse, and only a
+//! [`proxy::rejection::Rejection`] can say how:
+//!
+//! ```text
+//! accept, TLS, h1/h2 -> mark credentials sensitive, request span, catch panic ->
+//!   1 route            signal, protocol                          404 / 405 / 415
+//!   2 credentials      the token pair, strictly parsed           401
+//!   3 failure limiter  only this client's failures are charged   429
+//!   4 validate         Cached -> gitlab | fixed                  401 / 403 / 429 / 503
+//!   5 limits           requests                                  429
+//!   6 body             permits, caps, inflate                    413 / 503
+//!   7 inspect          structure, trace gate, span limits        400 / partial
+//!   8 limits           spans, bytes (refunded when not used)     429
+//!   9 rewrite          identity in, or byte-identical
+//!  10 upstream         deadline, one retry if nothing was sent   502 / 503 / 504
+//!  11 answer           in the request's own encoding, partial_success merged
+//! ```
+//!
+//! Modules import only modules that stand before them in this order (a test reads the
+//! `use crate::` lines):
+//!
+//! `otlp  signal  config  metrics  telemetry | tls | validate | cache  limit | proxy | admin | app | cli | main`
+//!
+//! Invariants, each held by a test:
+//! - A 401 or 403 is given for a malformed credential or on the authority's own word about these
+//!   very bytes; whatever could not be decided is a 503 ([`validate::Undetermined`]).
+//! - An [`validate::Identity`] is made only inside [`validate`]: nothing unproven can be stamped.
+//! - No token reaches a log, a metric, an error text or a `Debug` output.
+//! - Spans are never decoded and never re-encoded; they are kept or dropped whole.
+//!
+//! Not promised: durable delivery (telemetry is best effort; the exporter retries), ordering
+//! between requests, limits shared between replicas.
+
+pub mod admin;
+pub mod app;
+pub mod cache;
+pub mod cli;
+pub mod config;
+pub mod limit;
+pub mod metrics;
+pub mod otlp;
+pub mod proxy;
+pub mod signal;
+pub mod telemetry;
+pub mod tls;
+pub mod validate;

@@ -1,0 +1,1 @@
+//! Failed attempts per client address.

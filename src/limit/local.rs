@@ -1,0 +1,1 @@
+//! Limits in this process.

@@ -1,0 +1,43 @@
+//! One strict pass over an export request: is it well formed, does every item belong to the trace,
+//! how many items are there and how many are too long. It never changes a byte.
+
+use super::{TraceId, signal::Signal};
+
+/// What an export request is held to.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// The trace that every span must belong to; `None`: not looked at.
+    pub trace_id: Option<TraceId>,
+    /// Longest encoded item, in bytes.
+    pub max_item_size: usize,
+    /// Whether an unknown field outside the items is an error (`transparent` mode) or only noted.
+    pub refuse_unknown: bool,
+}
+
+/// What a well-formed export request holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inspection {
+    /// Items (spans), the too long ones included.
+    pub items: u64,
+    /// Items longer than the limit.
+    pub oversize: u64,
+    /// Items that are of another trace or of none (only counted when a trace is expected).
+    pub foreign: u64,
+    /// `ResourceX` entries.
+    pub resources: u64,
+    /// Unknown fields outside the items.
+    pub unknown_fields: u64,
+}
+
+/// Why a request is malformed: one sentence, never naming what the sender sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(pub &'static str);
+
+/// Reads a whole request once.
+///
+/// # Errors
+/// [`Malformed`] for anything that two readers could read differently (otlp-rules, section 2).
+pub fn inspect(_signal: Signal, _body: &[u8], _rules: &Rules) -> Result<Inspection, Malformed> {
+    unimplemented!()
+}

@@ -1,0 +1,4 @@
+//! The proxy.
+
+pub mod gateway;
+pub mod rejection;

@@ -1,0 +1,1 @@
+//! Tokens listed in a file by digest.

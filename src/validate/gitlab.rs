@@ -1,0 +1,1 @@
+//! The authority proper: one call to GitLab Rails.

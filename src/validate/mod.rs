@@ -1,0 +1,186 @@
+//! Who is asking: credentials in, a [`Verdict`] out. It decides allow or deny, and says plainly
+//! when it could not decide ([`Undetermined`]). It never knows HTTP bodies, statuses or limits.
+
+pub mod credentials;
+pub mod fixed;
+pub mod gitlab;
+pub mod job_token;
+
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use crate::otlp::{TraceId, rewrite::Stamp};
+
+use self::credentials::Credentials;
+
+/// An authority on credentials, or a cache in front of one.
+pub trait Validator: fmt::Debug + Send + Sync + 'static {
+    /// Judges the credentials of one request.
+    ///
+    /// # Errors
+    /// [`Undetermined`] when the authority gave no usable word about exactly these bytes. A caller
+    /// must turn that into "try again later", never into a denial.
+    fn validate<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Verdict, Undetermined>>;
+}
+
+/// One question to an authority. Cheap to clone: a cache detaches the call from its first caller.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The credentials, parsed and digested.
+    pub credentials: Arc<Credentials>,
+    /// The sender's address, told to the authority as `X-Forwarded-For`.
+    pub client: IpAddr,
+    /// Joins our logs with the authority's (`X-Request-Id`).
+    pub correlation_id: Arc<str>,
+    /// When the request as a whole must be answered; no call may outlive it for this caller.
+    pub deadline: Instant,
+}
+
+/// The authority's word about one credential.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// The sender is who it says, with what was proven of it.
+    Allow(Allowed),
+    /// The authority said no to exactly these bytes.
+    Deny(Denial),
+}
+
+/// A positive verdict and how long it may be believed.
+#[derive(Clone, Debug)]
+pub struct Allowed {
+    /// What was proven.
+    pub identity: Arc<Identity>,
+    /// How long the authority lets us keep it; `None`: not at all.
+    pub max_age: Option<Duration>,
+    /// When the credential itself ends (job token `exp`, or the authority's `expires_at`), in Unix seconds.
+    pub expires_at: Option<u64>,
+}
+
+/// Why the authority said no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Denial {
+    /// The credential is not good (401).
+    Unauthenticated,
+    /// The credential is good, but not for this (403): a runner that is not assigned to the job.
+    Forbidden,
+}
+
+/// Why no verdict could be had. Never a reason to refuse the sender for good.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Undetermined {
+    /// No answer within the budget.
+    #[error("the authority did not answer within the time allowed")]
+    Timeout,
+    /// The connection could not be made or broke.
+    #[error("the authority could not be reached: {0}")]
+    Unreachable(String),
+    /// The authority asked for fewer questions (429).
+    #[error("the authority limits our questions (429)")]
+    Throttled,
+    /// A status that is no word about the credential.
+    #[error("the authority answered with HTTP status {0}, which says nothing about the credential")]
+    Status(u16),
+    /// An answer that breaks the contract.
+    #[error("the authority's answer breaks its contract: {0}")]
+    BadAnswer(&'static str),
+    /// Our own cap on questions in flight is reached.
+    #[error("too many questions to the authority are already in flight")]
+    Busy,
+}
+
+impl Undetermined {
+    /// The closed set of values of the metric label `outcome`.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Unreachable(_) => "unreachable",
+            Self::Throttled => "throttled",
+            Self::Status(_) => "status",
+            Self::BadAnswer(_) => "bad_answer",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+/// What an authority proved about a sender. Only this module can make one, so nothing unproven can
+/// be stamped on a resource, limited on, or sent upstream.
+pub struct Identity {
+    trace_id: TraceId,
+    claims: Claims,
+    job_key: u64,
+    runner_key: u64,
+    stamp: Stamp,
+}
+
+/// The facts about a job that an authority may know, each absent when it was not told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// CI job (`Ci::Build`) id.
+    pub job_id: Option<u64>,
+    /// Pipeline id.
+    pub pipeline_id: Option<u64>,
+    /// What started the pipeline: `push`, `schedule`, ...
+    pub pipeline_source: Option<String>,
+    /// Root pipeline id.
+    pub root_pipeline_id: Option<u64>,
+    /// Project id.
+    pub project_id: Option<u64>,
+    /// Full path of the project.
+    pub project_path: Option<String>,
+    /// Namespace id.
+    pub namespace_id: Option<u64>,
+    /// Top-level namespace id.
+    pub root_namespace_id: Option<u64>,
+    /// Organization id.
+    pub organization_id: Option<u64>,
+    /// Runner id.
+    pub runner_id: Option<u64>,
+    /// `instance_type`, `group_type` or `project_type`.
+    pub runner_type: Option<String>,
+    /// The runner manager's system id.
+    pub runner_manager_system_xid: Option<String>,
+}
+
+impl Identity {
+    /// The trace that every span of this sender must belong to.
+    #[must_use]
+    pub fn trace_id(&self) -> TraceId {
+        self.trace_id
+    }
+
+    /// The proven facts, for headers and for an operator's eyes.
+    #[must_use]
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// A key that is the same for all requests of one job: its id, or the credential's digest.
+    #[must_use]
+    pub fn job_key(&self) -> u64 {
+        self.job_key
+    }
+
+    /// A key that is the same for all requests with one runner token.
+    #[must_use]
+    pub fn runner_key(&self) -> u64 {
+        self.runner_key
+    }
+
+    /// The verified attributes, encoded once for all requests of this verdict.
+    #[must_use]
+    pub fn stamp(&self) -> &Stamp {
+        &self.stamp
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("trace_id", &self.trace_id)
+            .field("claims", &self.claims)
+            .finish_non_exhaustive()
+    }
+}
