@@ -1,1 +1,3 @@
-//! The commands.
+//! The command line: one file a command.
+
+pub mod demo;

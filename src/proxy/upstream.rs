@@ -1,0 +1,73 @@
+//! The collector, as a `tower::Service`: pool, protocol, deadline, one retry when nothing was sent.
+//! It decides how a request goes out and what the collector's answer means, never who may send.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::time::Instant;
+use tower::util::BoxCloneSyncService;
+
+use crate::otlp::{compression::Encoding, signal::Signal, status::PartialSuccess};
+
+/// A request on its way out.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// Which route or method.
+    pub signal: Signal,
+    /// The body in pieces, already in `encoding`.
+    pub pieces: Vec<Bytes>,
+    /// The length of all pieces.
+    pub len: usize,
+    /// How the pieces are compressed.
+    pub encoding: Encoding,
+    /// Further headers (or gRPC metadata): correlation id, and the identity in `transparent` mode.
+    pub headers: HeaderMap,
+    /// When the whole request must be answered.
+    pub deadline: Instant,
+}
+
+/// Why the collector did not take a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UpstreamError {
+    /// No connection could be made, or it broke.
+    #[error("the collector cannot be reached: {0}")]
+    Unreachable(String),
+    /// No answer in time.
+    #[error("the collector did not answer in time")]
+    Timeout,
+    /// It asks for fewer requests (429, RESOURCE_EXHAUSTED with RetryInfo).
+    #[error("the collector asks for fewer requests")]
+    Throttled(Option<Duration>),
+    /// It can't take it now (503, UNAVAILABLE).
+    #[error("the collector is not available")]
+    Unavailable(Option<Duration>),
+    /// It says that the payload is bad (400, INVALID_ARGUMENT): a retry can't help.
+    #[error("the collector refused the payload")]
+    Refused,
+    /// It says that the payload is too long (413, RESOURCE_EXHAUSTED without RetryInfo).
+    #[error("the collector finds the payload too long")]
+    TooLarge,
+    /// An answer that makes no sense from a collector (a 401 to us, a 404, HTML): a mistake in our or its set-up.
+    #[error("the collector's answer makes no sense: {0}")]
+    BadAnswer(String),
+}
+
+impl UpstreamError {
+    /// The closed set of values of the metric label `outcome`.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Throttled(_) => "throttled",
+            Self::Unavailable(_) => "unavailable",
+            Self::Refused => "refused",
+            Self::TooLarge => "too_large",
+            Self::BadAnswer(_) => "bad_answer",
+        }
+    }
+}
+
+/// Any collector: a pool of real ones, or a closure in a test.
+pub type Upstream = BoxCloneSyncService<Outgoing, PartialSuccess, UpstreamError>;
