@@ -1,8 +1,14 @@
 //! HTTP: connections in, the request line, the collector behind it. It decides order and answers;
 //! it never knows which authority or which limit store it talks to.
 
+pub mod answer;
 pub mod body;
+mod charge;
 pub mod gateway;
+pub mod grpc;
+pub mod headers;
 pub mod rejection;
+pub mod route;
 pub mod server;
+pub mod service;
 pub mod upstream;

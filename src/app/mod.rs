@@ -1,0 +1,268 @@
+//! The composition root: the only place that names concrete parts. Configuration in, a running
+//! gateway out; a reload builds a second one and swaps one pointer. It never handles a request.
+
+mod build;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use http_body_util::BodyExt as _;
+use tokio::{net::TcpListener, sync::Semaphore, time};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    admin::{self, Health},
+    config::{self, Config},
+    metrics::Metrics,
+    proxy::{
+        gateway::Gateway,
+        server::{self, ServerSettings},
+        service,
+    },
+    tls,
+};
+
+use self::build::{Built, Lasting};
+
+/// Why the gateway could not start or take a new configuration; the text says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(pub String);
+
+/// A running gateway. Dropped, it closes everything at once; [`Running::drain`] is the kind way.
+#[derive(Debug)]
+pub struct Running {
+    listeners: BTreeMap<String, SocketAddr>,
+    admin: SocketAddr,
+    lasting: Arc<Lasting>,
+    health: Arc<Health>,
+    gateway: Arc<ArcSwap<Gateway>>,
+    server_tls: BTreeMap<String, Arc<ArcSwap<rustls::ServerConfig>>>,
+    /// What is in force; locked for the length of a reload.
+    current: Mutex<Built>,
+    drain: CancellationToken,
+    cut: CancellationToken,
+    tasks: TaskTracker,
+    admin_end: CancellationToken,
+}
+
+/// What start does, without binding an address: every file is read, every URL and every key checked.
+///
+/// # Errors
+/// All mistakes that were found, each a sentence that says what to mend.
+pub fn check(config: &Config) -> Result<(), Vec<String>> {
+    tls::install_provider();
+    let mut problems = Vec::new();
+    for listener in &config.listeners {
+        if let Some(settings) = &listener.tls
+            && let Err(error) = tls::server(settings)
+        {
+            problems.push(format!("listener {}: {error}", listener.name));
+        }
+    }
+    let lasting = Lasting::new(config, Arc::new(Metrics::new()));
+    if let Err(error) = build::gateway(config, &lasting, None) {
+        problems.push(error.0);
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// Builds everything that the configuration names, binds the listeners and serves.
+///
+/// # Errors
+/// [`StartError`] when a file, an address or a URL can't be used.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    tls::install_provider();
+    let lasting = Arc::new(Lasting::new(&config, Arc::new(Metrics::new())));
+    let built = build::gateway(&config, &lasting, None)?;
+    let mut running = Running {
+        listeners: BTreeMap::new(),
+        admin: config.admin.address,
+        lasting,
+        health: Arc::new(Health::default()),
+        gateway: Arc::new(ArcSwap::from(Arc::clone(&built.gateway))),
+        server_tls: BTreeMap::new(),
+        current: Mutex::new(built),
+        drain: CancellationToken::new(),
+        cut: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+        admin_end: CancellationToken::new(),
+    };
+    // The admin listener first: a probe should be told "not yet" rather than be refused a connection.
+    running.serve_admin(&config).await?;
+    let connections = Arc::new(Semaphore::new(config.intake.max_connections));
+    for listener in &config.listeners {
+        running.serve_runners(listener, &config, &connections).await?;
+    }
+    running.health.started();
+    Ok(running)
+}
+
+async fn bind(name: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let explain = |error| StartError(format!("listener {name}: cannot listen on {address}: {error}"));
+    let listener = TcpListener::bind(address).await.map_err(explain)?;
+    let bound = listener.local_addr().map_err(explain)?;
+    tracing::info!(listener = name, address = %bound, "listening");
+    Ok((listener, bound))
+}
+
+impl Running {
+    /// The bound address of a listener, by name.
+    #[must_use]
+    pub fn listener(&self, name: &str) -> Option<SocketAddr> {
+        self.listeners.get(name).copied()
+    }
+
+    /// The bound address of the admin listener.
+    #[must_use]
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The process's metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.lasting.metrics
+    }
+
+    async fn serve_runners(
+        &mut self,
+        listener: &config::Listener,
+        config: &Config,
+        connections: &Arc<Semaphore>,
+    ) -> Result<(), StartError> {
+        let tls = listener
+            .tls
+            .as_ref()
+            .map(tls::server)
+            .transpose()
+            .map_err(|error| StartError(format!("listener {}: {error}", listener.name)))?
+            .map(|settings| Arc::new(ArcSwap::from(settings)));
+        if let Some(swap) = &tls {
+            self.server_tls.insert(listener.name.clone(), Arc::clone(swap));
+        }
+        let (socket, bound) = bind(&listener.name, listener.address).await?;
+        self.listeners.insert(listener.name.clone(), bound);
+
+        let settings = ServerSettings {
+            header_timeout: config.intake.header_timeout,
+            max_streams: config.intake.max_streams,
+            connections: Arc::clone(connections),
+            tls,
+        };
+        let gateway = Arc::clone(&self.gateway);
+        let signals: Arc<[_]> = listener.signals.clone().into();
+        let handler = move |request, peer| {
+            service::serve(gateway.load_full(), Arc::clone(&signals), request, peer)
+        };
+        self.tasks.spawn(server::serve(
+            socket,
+            listener.name.as_str().into(),
+            settings,
+            Arc::clone(&self.lasting.metrics),
+            handler,
+            self.drain.clone(),
+            self.cut.clone(),
+        ));
+        Ok(())
+    }
+
+    async fn serve_admin(&mut self, config: &Config) -> Result<(), StartError> {
+        /// Probes and one or two scrapers.
+        const CONNECTIONS: usize = 64;
+
+        let (socket, bound) = bind("admin", config.admin.address).await?;
+        self.admin = bound;
+        let settings = ServerSettings {
+            header_timeout: config.intake.header_timeout,
+            max_streams: config.intake.max_streams,
+            connections: Arc::new(Semaphore::new(CONNECTIONS)),
+            tls: None,
+        };
+        let health = Arc::clone(&self.health);
+        let lasting = Arc::clone(&self.lasting);
+        let gateway = Arc::clone(&self.gateway);
+        let handler = move |request: http::Request<hyper::body::Incoming>, _| {
+            let scrape = || {
+                gateway.load().validator.record_entries();
+                lasting.metrics.render()
+            };
+            let answer = admin::respond(&health, scrape, request.method(), request.uri().path());
+            std::future::ready(answer.map(|body| body.boxed_unsync()))
+        };
+        // It outlives the drain of the others: probes and a last scrape are wanted until the end.
+        drop(tokio::spawn(server::serve(
+            socket,
+            "admin".into(),
+            settings,
+            Arc::clone(&self.lasting.metrics),
+            handler,
+            self.admin_end.clone(),
+            self.admin_end.clone(),
+        )));
+        Ok(())
+    }
+
+    /// Reads certificates, secrets and settings again and swaps the gateway in one step; a bad
+    /// configuration leaves the running one as it is. Addresses and sizes of shared pools do not change.
+    ///
+    /// # Errors
+    /// [`StartError`] says what is wrong with the new configuration.
+    pub fn reload(&self, config: Config) -> Result<(), StartError> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut certificates = Vec::new();
+        for listener in &config.listeners {
+            if let (Some(settings), Some(swap)) = (&listener.tls, self.server_tls.get(&listener.name)) {
+                let settings = tls::server(settings)
+                    .map_err(|error| StartError(format!("listener {}: {error}", listener.name)))?;
+                certificates.push((swap, settings));
+            }
+        }
+        let built = build::gateway(&config, &self.lasting, Some(&current))?;
+        // Nothing can fail from here on.
+        for (swap, settings) in certificates {
+            swap.store(settings);
+        }
+        self.lasting.reconfigure(&config);
+        self.gateway.store(Arc::clone(&built.gateway));
+        for key in build::need_restart(&current.config, &config) {
+            tracing::warn!(key, "this key changed, but takes effect only after a restart");
+        }
+        *current = built;
+        Ok(())
+    }
+
+    /// Drains: readiness goes 503, serves on for `shutdown.delay`, lets open requests end, cuts at
+    /// `shutdown.deadline`. Returns whether everything ended by itself.
+    pub async fn drain(self) -> bool {
+        let shutdown = self.current.lock().unwrap_or_else(PoisonError::into_inner).config.shutdown.clone();
+        let end = time::Instant::now().checked_add(shutdown.deadline);
+        self.health.draining();
+        time::sleep(shutdown.delay).await;
+        self.drain.cancel();
+        self.tasks.close();
+        let clean = match end {
+            Some(end) => time::timeout_at(end, self.tasks.wait()).await.is_ok(),
+            None => true,
+        };
+        if !clean {
+            self.cut.cancel();
+            // Cutting takes no waiting on a peer.
+            let _ = time::timeout(Duration::from_secs(1), self.tasks.wait()).await;
+        }
+        clean
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.drain.cancel();
+        self.cut.cancel();
+        self.admin_end.cancel();
+    }
+}

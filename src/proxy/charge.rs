@@ -1,0 +1,67 @@
+//! What one request has taken from its limits, and its way back. It decides when a charge is given
+//! back, never how much there is.
+
+use crate::limit::{Cost, Decision, LimitStore, Subject};
+
+use super::rejection::Rejection;
+
+/// Everything that one request has taken so far. Dropped, it gives all of it back but for what
+/// was made final or [deferred](Self::defer).
+#[derive(Debug)]
+pub(super) struct Charge<'a> {
+    store: &'a dyn LimitStore,
+    subject: Subject,
+    cost: Cost,
+    budget: u64,
+}
+
+impl<'a> Charge<'a> {
+    /// Nothing taken yet.
+    pub(super) fn new(store: &'a dyn LimitStore, subject: Subject) -> Self {
+        Self { store, subject, cost: Cost::default(), budget: 0 }
+    }
+
+    /// Takes more, all of it or nothing.
+    pub(super) async fn take(&mut self, cost: Cost) -> Result<(), Rejection> {
+        match self.store.take(self.subject, cost).await {
+            Decision::Taken => {
+                self.cost.requests = self.cost.requests.saturating_add(cost.requests);
+                self.cost.spans = self.cost.spans.saturating_add(cost.spans);
+                self.cost.bytes = self.cost.bytes.saturating_add(cost.bytes);
+                Ok(())
+            }
+            Decision::Refused { limit, retry_after } => Err(Rejection::Limited(limit, retry_after)),
+            Decision::NeverFits { limit } => Err(Rejection::NeverFits(limit)),
+        }
+    }
+
+    /// Takes as many of `wanted` spans as the job's budget has left, and says how many.
+    pub(super) async fn take_budget(&mut self, wanted: u64) -> u64 {
+        let granted = self.store.take_budget(self.subject, wanted).await;
+        self.budget = self.budget.saturating_add(granted);
+        granted
+    }
+
+    /// Makes the requests taken so far final; spans, bytes and budget can still be given back.
+    pub(super) fn keep_requests(&mut self) {
+        self.cost.requests = 0;
+    }
+
+    /// Hands over what was taken, to be given back later or never; the guard no longer does.
+    pub(super) fn defer(&mut self) -> (Cost, u64) {
+        (std::mem::take(&mut self.cost), std::mem::take(&mut self.budget))
+    }
+
+    /// Gives back what was [deferred](Self::defer).
+    pub(super) fn give_back(&self, (cost, budget): (Cost, u64)) {
+        self.store.give_back(self.subject, cost, budget);
+    }
+}
+
+impl Drop for Charge<'_> {
+    fn drop(&mut self) {
+        if self.cost != Cost::default() || self.budget > 0 {
+            self.store.give_back(self.subject, self.cost, self.budget);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Headers in and out: credentials marked so that nothing prints them, and a head for the collector
+//! that is built anew, so that nothing a sender wrote can pose as ours.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, USER_AGENT},
+};
+
+use crate::validate::{Identity, credentials::HeaderNames};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Marks every header that may hold a credential, before anything can print the request.
+pub fn mark_sensitive(headers: &mut HeaderMap, names: &HeaderNames) {
+    let kinds = [&names.runner_token, &names.job_token, &AUTHORIZATION, &PROXY_AUTHORIZATION, &COOKIE];
+    for (name, value) in headers.iter_mut() {
+        if kinds.contains(&name) {
+            value.set_sensitive(true);
+        }
+    }
+}
+
+/// The head for the collector: the correlation id, who the exporter says it is, and in `transparent`
+/// mode the verified identity. Nothing else of the sender's head goes on: neither credentials, nor
+/// `Gitlab-*-Api-Request`, nor any header that the collector could take for the gateway's word.
+#[must_use]
+pub fn outgoing(sender: &HeaderMap, correlation_id: &str, identity: Option<&Identity>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(12);
+    if let Ok(value) = HeaderValue::from_str(correlation_id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    if let Some(agent) = sender.get(USER_AGENT) {
+        headers.insert(USER_AGENT, agent.clone());
+    }
+    if let Some(identity) = identity {
+        stamp(&mut headers, identity);
+    }
+    headers
+}
+
+/// The names that `from_context` of the collector's attributes processor reads.
+fn stamp(headers: &mut HeaderMap, identity: &Identity) {
+    let claims = identity.claims();
+    let numbers = [
+        ("x-gitlab-ci-job-id", claims.job_id),
+        ("x-gitlab-ci-pipeline-id", claims.pipeline_id),
+        ("x-gitlab-ci-project-id", claims.project_id),
+        ("x-gitlab-ci-runner-id", claims.runner_id),
+    ];
+    for (name, value) in numbers {
+        if let Some(number) = value {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from(number));
+        }
+    }
+    let texts = [
+        ("x-gitlab-ci-pipeline-source", &claims.pipeline_source),
+        ("x-gitlab-ci-runner-type", &claims.runner_type),
+        ("x-gitlab-ci-runner-manager-system-xid", &claims.runner_manager_system_xid),
+    ];
+    for (name, value) in texts {
+        // A value that is no header value is left out: an absent claim is safe, a mangled one is not.
+        if let Some(value) = value.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    if let Ok(value) = HeaderValue::from_str(&identity.trace_id().to_string()) {
+        headers.insert(HeaderName::from_static("x-gitlab-ci-trace-id"), value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> HeaderNames {
+        HeaderNames {
+            runner_token: HeaderName::from_static("runner-token"),
+            job_token: HeaderName::from_static("job-token"),
+        }
+    }
+
+    /// Scenario: a head full of credentials is printed after marking.
+    /// Guarantees: none of them shows, every occurrence of a repeated header included.
+    #[test]
+    fn marked_credentials_do_not_print() {
+        let mut headers = HeaderMap::new();
+        for name in ["runner-token", "job-token", "authorization", "proxy-authorization", "cookie"] {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static("canary-one"));
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static("canary-two"));
+        }
+        mark_sensitive(&mut headers, &names());
+        assert!(!format!("{headers:?}").contains("canary"));
+    }
+
+    /// Scenario: a sender's head with credentials, forged identity headers and a gateway's JWT.
+    /// Guarantees: only the correlation id and the user agent leave.
+    #[test]
+    fn nothing_of_the_sender_poses_as_ours() {
+        let mut sender = HeaderMap::new();
+        for name in [
+            "runner-token",
+            "authorization",
+            "x-gitlab-ci-job-id",
+            "gitlab-kas-api-request",
+            "x-forwarded-for",
+            "traceparent",
+            "user-agent",
+            "x-request-id",
+        ] {
+            sender.insert(HeaderName::from_static(name), HeaderValue::from_static("from-the-sender"));
+        }
+        let leaving = outgoing(&sender, "ours", None);
+        let mut left: Vec<_> = leaving.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        left.sort_unstable();
+        assert_eq!(left, [("user-agent", &b"from-the-sender"[..]), ("x-request-id", &b"ours"[..])]);
+    }
+}

@@ -1,0 +1,169 @@
+//! What stands around the line and cannot refuse: sensitive marks, panic guard, metrics, the access
+//! line, and reading on after an early answer. It never looks into a body.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use http::{HeaderName, Request, Response, StatusCode, Version, header::EXPECT};
+use hyper::body::{Body as _, Incoming};
+use tokio::time::Instant;
+
+use crate::{
+    metrics::{Metrics, RequestRecord},
+    otlp::signal::Signal,
+    telemetry,
+};
+
+use super::{
+    answer, body,
+    gateway::{Arrival, Gateway, Notes},
+    headers,
+    rejection::Rejection,
+    route::Protocol,
+    server::{AnswerBody, Peer},
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How much of a refused HTTP/1 upload is read on, and for how long, so that its answer is not lost.
+const READ_ON_BYTES: usize = 16 << 20;
+const READ_ON_TIME: Duration = Duration::from_secs(5);
+
+/// Answers one request, always.
+pub async fn serve(
+    gateway: Arc<Gateway>,
+    signals: Arc<[Signal]>,
+    request: Request<Incoming>,
+    peer: Peer,
+) -> Response<AnswerBody> {
+    let at = Instant::now();
+    let _in_flight = InFlightRequest::enter(&gateway.metrics);
+    let (mut head, mut body) = request.into_parts();
+    headers::mark_sensitive(&mut head.headers, &gateway.names);
+    let correlation_id = telemetry::correlation_id(head.headers.get(REQUEST_ID));
+
+    let mut notes = Notes::default();
+    let arrival =
+        Arrival { peer: &peer, head: &head, signals: &signals, correlation_id: &correlation_id, at };
+    let outcome = AssertUnwindSafe(gateway.line(&arrival, &mut body, &mut notes))
+        .catch_unwind()
+        .await
+        .unwrap_or(Err(Rejection::Internal));
+
+    let (mut response, label) = match &outcome {
+        Ok((route, partial)) => (
+            answer::accepted(route.protocol, route.signal, partial),
+            if partial.rejected > 0 { "partial" } else { "ok" },
+        ),
+        Err(rejection) => {
+            let protocol = notes.route.map_or_else(|| Protocol::of_answer(&head), |route| route.protocol);
+            (answer::refused(protocol, rejection, &gateway.names), rejection.label())
+        }
+    };
+    if let Ok(value) = http::HeaderValue::from_str(&correlation_id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    if outcome.is_err() && upload_would_be_cut(&head, &body) {
+        body::read_on(body, READ_ON_BYTES, READ_ON_TIME);
+    }
+    record(&gateway, &arrival, &notes, label, response.status(), outcome.as_ref().err());
+    response
+}
+
+/// Over HTTP/1 the connection is closed under an unread upload and the answer may be lost with it. A
+/// client that waits for `100 Continue` has not begun to send.
+fn upload_would_be_cut(head: &http::request::Parts, body: &Incoming) -> bool {
+    head.version < Version::HTTP_2 && !body.is_end_stream() && !head.headers.contains_key(EXPECT)
+}
+
+/// The one metrics call and the one access line of a request.
+fn record(
+    gateway: &Gateway,
+    arrival: &Arrival<'_>,
+    notes: &Notes,
+    outcome: &'static str,
+    status: StatusCode,
+    rejection: Option<&Rejection>,
+) {
+    let duration = arrival.at.elapsed();
+    let listener = &*arrival.peer.listener;
+    let signal = notes.route.map_or("none", |route| route.signal.label());
+    let protocol = notes.route.map_or("none", |route| route.protocol.label());
+    gateway.metrics.request(RequestRecord {
+        listener,
+        signal,
+        protocol,
+        outcome,
+        duration,
+        body_bytes: notes.body_bytes,
+    });
+    gateway.metrics.items(listener, notes.items);
+
+    let seen = Seen { arrival, protocol, outcome, status, duration };
+    seen.access_line(notes);
+    if let Some(rejection) = rejection {
+        seen.refusal_line(gateway, rejection);
+    }
+}
+
+struct Seen<'a> {
+    arrival: &'a Arrival<'a>,
+    protocol: &'static str,
+    outcome: &'static str,
+    status: StatusCode,
+    duration: Duration,
+}
+
+impl Seen<'_> {
+    fn access_line(&self, notes: &Notes) {
+        tracing::debug!(
+            correlation_id = %self.arrival.correlation_id,
+            listener = %self.arrival.peer.listener,
+            remote_ip = %self.arrival.peer.address.ip(),
+            protocol = self.protocol,
+            outcome = self.outcome,
+            http_status_code = self.status.as_u16(),
+            duration_s = self.duration.as_secs_f64(),
+            body_bytes = notes.body_bytes,
+            forwarded = notes.items.forwarded,
+            "request"
+        );
+    }
+
+    fn refusal_line(&self, gateway: &Gateway, rejection: &Rejection) {
+        if let Some(suppressed) = gateway.log_cap.allow(self.outcome) {
+            tracing::info!(
+                correlation_id = %self.arrival.correlation_id,
+                listener = %self.arrival.peer.listener,
+                remote_ip = %self.arrival.peer.address.ip(),
+                protocol = self.protocol,
+                reason = self.outcome,
+                http_status_code = self.status.as_u16(),
+                duration_s = self.duration.as_secs_f64(),
+                error_message = %rejection.status().message,
+                suppressed,
+                "request refused"
+            );
+        }
+    }
+}
+
+/// Counts a request as in flight until it is dropped, however it ends.
+struct InFlightRequest<'a>(&'a Metrics);
+
+impl<'a> InFlightRequest<'a> {
+    fn enter(metrics: &'a Metrics) -> Self {
+        metrics.in_flight_requests(1);
+        Self(metrics)
+    }
+}
+
+impl Drop for InFlightRequest<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight_requests(-1);
+    }
+}
