@@ -1,11 +1,29 @@
 //! The answers of OTLP: `google.rpc.Status` for refusals, `ExportXServiceResponse` with
-//! `partial_success` for the rest, in protobuf and JSON. It decides forms only, never codes.
+//! `partial_success` for the rest, in protobuf and JSON; and the same two read from a collector's
+//! answer, strictly. It decides forms only, never codes, and never keeps a long sentence.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::json;
 
 use super::signal::Signal;
+
+/// What an `Any` that holds a `google.rpc.RetryInfo` is called.
+const RETRY_INFO_URL: &str = "type.googleapis.com/google.rpc.RetryInfo";
+
+/// The part of such a name that counts: an `Any` is known by what follows its last `/`.
+///
+/// Source: `google/protobuf/any.proto`.
+const RETRY_INFO: &[u8] = b"google.rpc.RetryInfo";
+
+/// Longest duration that protobuf can say, in seconds.
+///
+/// Source: `google/protobuf/duration.proto`.
+const MAX_DURATION_SECONDS: u64 = 315_576_000_000;
+
+/// Longest sentence of a `partial_success` that is kept, in bytes.
+const MAX_MESSAGE: usize = 1024;
 
 /// gRPC status codes that the gateway gives.
 ///
@@ -41,13 +59,133 @@ impl Status {
     /// Encoded as protobuf.
     #[must_use]
     pub fn to_protobuf(&self) -> Bytes {
-        unimplemented!()
+        let mut out = Vec::with_capacity(self.message.len().saturating_add(80));
+        put_int(&mut out, 1, u64::from(self.code as u8));
+        put_string(&mut out, 2, self.message.as_bytes());
+        if let Some(wait) = self.retry_after {
+            let (seconds, nanos) = protobuf_duration(wait);
+            let mut duration = Vec::new();
+            put_int(&mut duration, 1, seconds);
+            put_int(&mut duration, 2, u64::from(nanos));
+            let mut retry_info = Vec::new();
+            put_message(&mut retry_info, 1, &duration);
+            let mut any = Vec::new();
+            put_string(&mut any, 1, RETRY_INFO_URL.as_bytes());
+            put_string(&mut any, 2, &retry_info);
+            put_message(&mut out, 3, &any);
+        }
+        out.into()
     }
 
     /// Encoded as proto3 JSON.
     #[must_use]
     pub fn to_json(&self) -> Bytes {
-        unimplemented!()
+        let mut json = json!({ "code": self.code as u8, "message": self.message });
+        if let (Some(wait), Some(fields)) = (self.retry_after, json.as_object_mut()) {
+            let details = json!([{ "@type": RETRY_INFO_URL, "retryDelay": json_duration(wait) }]);
+            fields.insert("details".to_owned(), details);
+        }
+        json.to_string().into()
+    }
+
+    /// Reads the delay that the first `google.rpc.RetryInfo` of an encoded `google.rpc.Status` asks
+    /// for: the body of an OTLP/HTTP refusal, or `grpc-status-details-bin` once decoded.
+    ///
+    /// `None` also for a status that is malformed anywhere, and for a delay that is negative or longer
+    /// than protobuf allows: a hint that can't be trusted is no hint. The cost is one pass; how
+    /// long a body may be, and how long a delay is obeyed, are the caller's bounds.
+    ///
+    /// Source: OTLP specification, "OTLP/HTTP Throttling" and "OTLP/gRPC Throttling".
+    #[must_use]
+    pub fn retry_delay_of(body: &[u8]) -> Option<Duration> {
+        read_status(body).ok().flatten()
+    }
+}
+
+/// A duration as protobuf's two fields, cut to what they may hold.
+fn protobuf_duration(wait: Duration) -> (u64, u32) {
+    if wait.as_secs() >= MAX_DURATION_SECONDS {
+        (MAX_DURATION_SECONDS, 0)
+    } else {
+        (wait.as_secs(), wait.subsec_nanos())
+    }
+}
+
+/// A duration as proto3 JSON writes it: no fraction, or one of 3, 6 or 9 digits.
+///
+/// Source: "`ProtoJSON` Format", the row of `Duration`.
+fn json_duration(wait: Duration) -> String {
+    let (seconds, nanos) = protobuf_duration(wait);
+    let (fraction, digits) = match nanos {
+        0 => return format!("{seconds}s"),
+        nanos if nanos.is_multiple_of(1_000_000) => (nanos / 1_000_000, 3),
+        nanos if nanos.is_multiple_of(1_000) => (nanos / 1_000, 6),
+        nanos => (nanos, 9),
+    };
+    format!("{seconds}.{fraction:0digits$}s")
+}
+
+/// `google.rpc.Status`: code = 1, message = 2, details = 3.
+fn read_status(body: &[u8]) -> Result<Option<Duration>, BadResponse> {
+    let mut delay = None;
+    for field in Fields(body) {
+        match field? {
+            (1, Wire::Varint(_)) | (2, Wire::Bytes(_)) => {}
+            (3, Wire::Bytes(any)) => {
+                let detail = read_any(any)?;
+                delay = delay.or(detail);
+            }
+            (1..=3, _) => return Err(BadResponse),
+            _ => {}
+        }
+    }
+    Ok(delay)
+}
+
+/// `google.protobuf.Any`: `type_url` = 1, value = 2.
+fn read_any(any: &[u8]) -> Result<Option<Duration>, BadResponse> {
+    let (mut url, mut value) = (&[][..], &[][..]);
+    for field in Fields(any) {
+        match field? {
+            (1, Wire::Bytes(bytes)) => url = bytes,
+            (2, Wire::Bytes(bytes)) => value = bytes,
+            (1 | 2, _) => return Err(BadResponse),
+            _ => {}
+        }
+    }
+    if url.rsplit(|byte| *byte == b'/').next() == Some(RETRY_INFO) {
+        read_retry_info(value)
+    } else {
+        Ok(None)
+    }
+}
+
+/// `google.rpc.RetryInfo`: `retry_delay` = 1, a `google.protobuf.Duration`: seconds = 1, nanos = 2.
+fn read_retry_info(retry_info: &[u8]) -> Result<Option<Duration>, BadResponse> {
+    let (mut seconds, mut nanos, mut there) = (0, 0, false);
+    for field in Fields(retry_info) {
+        match field? {
+            (1, Wire::Bytes(duration)) => {
+                there = true;
+                for field in Fields(duration) {
+                    match field? {
+                        (1, Wire::Varint(value)) => seconds = value,
+                        (2, Wire::Varint(value)) => nanos = value,
+                        (1 | 2, _) => return Err(BadResponse),
+                        _ => {}
+                    }
+                }
+            }
+            (1, _) => return Err(BadResponse),
+            _ => {}
+        }
+    }
+    // A negative number is a very large one here, so one comparison each refuses both ends.
+    match u32::try_from(nanos) {
+        Ok(nanos) if nanos < 1_000_000_000 && seconds <= MAX_DURATION_SECONDS => {
+            Ok(there.then(|| Duration::new(seconds, nanos)))
+        }
+        _ => Err(BadResponse),
     }
 }
 
@@ -68,26 +206,189 @@ pub struct BadResponse;
 impl PartialSuccess {
     /// Reads an `ExportXServiceResponse` (all signals have one shape). Empty is a full success.
     ///
+    /// What comes twice is read as protobuf says: the last scalar counts, messages merge. A negative
+    /// count reads as none: it says nothing that could be true, and added up it would hide what the
+    /// gateway itself refused. A sentence over 1 KiB is cut.
+    ///
     /// # Errors
     /// [`BadResponse`] for anything that is not one.
-    pub fn from_response(_body: &[u8]) -> Result<Self, BadResponse> {
-        unimplemented!()
+    pub fn from_response(body: &[u8]) -> Result<Self, BadResponse> {
+        let (mut rejected, mut message) = (0, "");
+        for field in Fields(body) {
+            match field? {
+                (1, Wire::Bytes(partial)) => {
+                    for field in Fields(partial) {
+                        match field? {
+                            (1, Wire::Varint(count)) => rejected = count.cast_signed(),
+                            (2, Wire::Bytes(text)) => {
+                                message = std::str::from_utf8(text).map_err(|_| BadResponse)?;
+                            }
+                            (1 | 2, _) => return Err(BadResponse),
+                            _ => {}
+                        }
+                    }
+                }
+                (1, _) => return Err(BadResponse),
+                _ => {}
+            }
+        }
+        Ok(Self { rejected: rejected.max(0), message: beginning(message, MAX_MESSAGE).to_owned() })
     }
 
-    /// Adds another one: counts add up, sentences are joined.
-    pub fn merge(&mut self, _other: Self) {
-        unimplemented!()
+    /// Adds another one: counts add up, sentences are joined, 1 KiB in all.
+    pub fn merge(&mut self, other: Self) {
+        self.rejected = self.rejected.max(0).saturating_add(other.rejected.max(0));
+        if self.message.is_empty() {
+            self.message = other.message;
+            self.message.truncate(self.message.floor_char_boundary(MAX_MESSAGE));
+            return;
+        }
+        let room = MAX_MESSAGE.saturating_sub(self.message.len()).saturating_sub(JOINT.len());
+        let rest = beginning(&other.message, room);
+        if !rest.is_empty() {
+            self.message.push_str(JOINT);
+            self.message.push_str(rest);
+        }
     }
 
     /// An `ExportXServiceResponse` in protobuf; empty when all went well.
     #[must_use]
     pub fn to_protobuf(&self) -> Bytes {
-        unimplemented!()
+        let mut partial = Vec::new();
+        put_int(&mut partial, 1, self.rejected.max(0).cast_unsigned());
+        put_string(&mut partial, 2, self.message.as_bytes());
+        let mut out = Vec::new();
+        if !partial.is_empty() {
+            put_message(&mut out, 1, &partial);
+        }
+        out.into()
     }
 
-    /// An `ExportXServiceResponse` in JSON; `{}` when all went well.
+    /// An `ExportXServiceResponse` in JSON; `{}` when all went well. The count is a string, as
+    /// proto3 JSON wants of an int64.
     #[must_use]
-    pub fn to_json(&self, _signal: Signal) -> Bytes {
-        unimplemented!()
+    pub fn to_json(&self, signal: Signal) -> Bytes {
+        let mut partial = serde_json::Map::new();
+        if self.rejected > 0 {
+            partial.insert(signal.rejected_field().to_owned(), self.rejected.to_string().into());
+        }
+        if !self.message.is_empty() {
+            partial.insert("errorMessage".to_owned(), self.message.as_str().into());
+        }
+        let json = if partial.is_empty() { json!({}) } else { json!({ "partialSuccess": partial }) };
+        json.to_string().into()
     }
 }
+
+/// What stands between two joined sentences.
+const JOINT: &str = "; ";
+
+/// The longest beginning of `text` within `max` bytes.
+fn beginning(text: &str, max: usize) -> &str {
+    text.get(..text.floor_char_boundary(max)).unwrap_or_default()
+}
+
+/// The value of one field, as far as an answer needs it.
+enum Wire<'a> {
+    Varint(u64),
+    Bytes(&'a [u8]),
+    Fixed,
+}
+
+/// The fields of one message, in order; ends at the first that is malformed.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(u32, Wire<'a>), BadResponse>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let field = self.field();
+        if field.is_none() {
+            self.0 = &[];
+        }
+        Some(field.ok_or(BadResponse))
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn field(&mut self) -> Option<(u32, Wire<'a>)> {
+        let tag = u32::try_from(self.varint()?).ok()?;
+        let value = match tag & 7 {
+            0 => Wire::Varint(self.varint()?),
+            1 => self.take(8).map(|_| Wire::Fixed)?,
+            2 => {
+                let len = usize::try_from(self.varint()?).ok()?;
+                Wire::Bytes(self.take(len)?)
+            }
+            5 => self.take(4).map(|_| Wire::Fixed)?,
+            _ => return None,
+        };
+        (tag >= 8).then_some((tag >> 3, value))
+    }
+
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0_u64;
+        for shift in (0..u64::BITS).step_by(7) {
+            let &[byte] = self.take(1)?.first_chunk()?;
+            let bits = u64::from(byte & 0x7f);
+            let placed = bits.checked_shl(shift)?;
+            // The tenth byte has room for one bit; what is shifted out was never a 64-bit number.
+            if placed.checked_shr(shift)? != bits {
+                return None;
+            }
+            value |= placed;
+            if byte < 0x80 {
+                return Some(value);
+            }
+        }
+        None
+    }
+}
+
+/// Wire type 2.
+const LEN: u8 = 2;
+
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    loop {
+        let low = (value & 0x7f) as u8;
+        value >>= 7;
+        if value == 0 {
+            return out.push(low);
+        }
+        out.push(low | 0x80);
+    }
+}
+
+/// A varint field of a number below 16; nothing for 0, as proto3 has it.
+fn put_int(out: &mut Vec<u8>, number: u8, value: u64) {
+    if value != 0 {
+        out.push(number << 3);
+        put_varint(out, value);
+    }
+}
+
+/// A string or bytes field of a number below 16; nothing for an empty one.
+fn put_string(out: &mut Vec<u8>, number: u8, value: &[u8]) {
+    if !value.is_empty() {
+        put_message(out, number, value);
+    }
+}
+
+/// A message field of a number below 16, there even when it is empty.
+fn put_message(out: &mut Vec<u8>, number: u8, message: &[u8]) {
+    out.push(number << 3 | LEN);
+    put_varint(out, message.len() as u64);
+    out.extend_from_slice(message);
+}
+
+#[cfg(test)]
+mod tests;
