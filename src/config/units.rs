@@ -106,3 +106,25 @@ pub mod duration {
             )
     }
 }
+
+/// An IP address with its port, as `0.0.0.0:4318` or `[::]:4318`.
+pub mod address {
+    use std::net::SocketAddr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    /// Reads one.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_| {
+            D::Error::custom(format!(
+                "\"{text}\" is no address: write IP and port, such as \"0.0.0.0:4318\" or \"[::]:4318\""
+            ))
+        })
+    }
+
+    /// Writes one.
+    pub fn serialize<S: Serializer>(value: &SocketAddr, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+}

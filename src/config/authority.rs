@@ -1,0 +1,56 @@
+//! Keys of who knows the tokens and how long that word is believed: GitLab, a file of fixed tokens,
+//! the verdict cache. It decides defaults and spelling only; secrets stand in files of their own.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::settings::settings;
+
+settings! {
+    /// The GitLab that knows the tokens, and how it is asked.
+    pub struct Gitlab {
+        /// Base URL, with its relative URL root if it has one. Set either this or `fixed.file`.
+        url: String = String::new();
+        /// Path of the endpoint below `url`.
+        auth_path: String = "/api/v4/internal/ci/telemetry/auth".into();
+        /// Header that carries the runner token, from the runner and to GitLab.
+        runner_token_header: String = "Runner-Token".into();
+        /// Header that carries the job token, from the runner and to GitLab.
+        job_token_header: String = "Job-Token".into();
+        /// File with 32 bytes in base64 that sign the gateway's own calls; empty: unsigned.
+        secret_file: PathBuf = PathBuf::new();
+        /// Header that carries the signed JWT.
+        secret_header: String = "Gitlab-Ci-Telemetry-Api-Request".into();
+        /// `iss` of the signed JWT.
+        secret_issuer: String = "gitlab-ci-telemetry-gateway".into();
+        /// `aud` of the signed JWT.
+        secret_audience: String = "gitlab".into();
+        /// PEM file with the CA certificates that GitLab's certificate is checked against; empty: the system's.
+        ca_file: PathBuf = PathBuf::new();
+        /// The whole time for one question, its retry included; shorter than `intake.deadline`.
+        timeout: Duration = Duration::from_secs(2), as "super::units::duration";
+        /// Most questions in flight at once.
+        max_concurrency: usize = 64;
+        /// Most questions that wait for a free place.
+        max_queue: usize = 1024;
+    }
+
+    /// Tokens listed in a file by digest, in place of `gitlab`: for demos and closed networks.
+    pub struct Fixed {
+        /// The file; empty: not used.
+        file: PathBuf = PathBuf::new();
+    }
+
+    /// How long verdicts are believed.
+    pub struct Cache {
+        /// Most positive verdicts kept.
+        max_entries: u64 = 100_000;
+        /// Longest time that a positive verdict is kept, whatever the authority says.
+        max_ttl: Duration = Duration::from_secs(300), as "super::units::duration";
+        /// How long a denial is kept.
+        negative_ttl: Duration = Duration::from_secs(5), as "super::units::duration";
+        /// How long past its end a positive verdict still serves while the authority gives no word; at most 60s.
+        stale_if_error: Duration = Duration::from_secs(60), as "super::units::duration";
+        /// The last part of a verdict's time in which a hit asks again in the background: 0 (never) to 0.9.
+        refresh_ahead: f64 = 0.1;
+    }
+}

@@ -1,0 +1,410 @@
+//! What the keys must mean together: ranges, names, addresses, URLs, settings that exclude each other.
+//! Pure: it opens no file and resolves no name; `app` tries the files.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+
+use http::{HeaderName, Uri, uri::Authority};
+
+use super::{
+    AttributesMode, Config, Mode,
+    units::{ByteSize, duration},
+};
+
+/// More listeners than this could take the metrics past 2,000 series.
+pub const MAX_LISTENERS: usize = 16;
+
+/// More collectors than this could take the metrics past 2,000 series.
+pub const MAX_ENDPOINTS: usize = 32;
+
+/// Past its end a revoked pair still passes for this long at most (contract, section 2).
+const MAX_STALE: Duration = Duration::from_secs(60);
+
+/// Headers that HTTP, gRPC or the gateway itself give a meaning: none of them can carry a token.
+const TAKEN_HEADERS: &[&str] = &[
+    "accept",
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "grpc-encoding",
+    "grpc-timeout",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "x-forwarded-for",
+    "x-request-id",
+];
+
+/// A mistake that shows only in values that each could be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The dotted names of the keys that it is about; the first one is where to mend it.
+    pub fields: Vec<String>,
+    /// What is wrong and what to do.
+    pub text: String,
+}
+
+/// Problems as they are found.
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, fields: &[&str], text: impl Into<String>) {
+        let fields = fields.iter().map(|&field| field.to_owned()).collect();
+        self.0.push(Problem { fields, text: text.into() });
+    }
+
+    fn unless(&mut self, good: bool, fields: &[&str], text: impl Into<String>) {
+        if !good {
+            self.add(fields, text);
+        }
+    }
+}
+
+impl Config {
+    /// Every problem between keys; empty when the configuration can be used.
+    #[must_use]
+    pub fn check(&self) -> Vec<Problem> {
+        let mut problems = Problems::default();
+        listeners(self, &mut problems);
+        authority(self, &mut problems);
+        headers(self, &mut problems);
+        cache(self, &mut problems);
+        limits(self, &mut problems);
+        attributes(self, &mut problems);
+        intake(self, &mut problems);
+        collector(self, &mut problems);
+        problems.unless(
+            self.shutdown.deadline > self.shutdown.delay,
+            &["shutdown.deadline", "shutdown.delay"],
+            format!("must be longer than shutdown.delay ({})", duration::render(self.shutdown.delay)),
+        );
+        problems.0
+    }
+}
+
+fn listeners(config: &Config, problems: &mut Problems) {
+    let all = &config.listeners;
+    problems.unless(!all.is_empty(), &["listeners"], "at least one listener is needed");
+    problems.unless(
+        all.len() <= MAX_LISTENERS,
+        &["listeners"],
+        format!("at most {MAX_LISTENERS} listeners, so that the metrics stay small"),
+    );
+    let mut names = BTreeSet::new();
+    let mut addresses = vec![("admin.address".to_owned(), config.admin.address)];
+    for (index, listener) in all.iter().enumerate() {
+        let field = |key: &str| format!("listeners.{index}.{key}");
+        let name = field("name");
+        problems.unless(
+            is_label(&listener.name),
+            &[&name],
+            "must be 1 to 64 of the characters A-Z a-z 0-9 _ . -",
+        );
+        problems.unless(names.insert(&listener.name), &[&name], "another listener has this name");
+        let address = field("address");
+        for (other, taken) in &addresses {
+            problems.unless(
+                !collide(*taken, listener.address),
+                &[&address, other],
+                format!("the same address as {other}"),
+            );
+        }
+        addresses.push((address, listener.address));
+        problems.unless(!listener.signals.is_empty(), &[&field("signals")], "at least one signal is needed");
+        problems.unless(
+            !listener.authentication.is_empty(),
+            &[&field("authentication")],
+            "at least one kind of credentials is needed",
+        );
+        if let Some(tls) = &listener.tls {
+            for (key, file) in [("tls.cert_file", &tls.cert_file), ("tls.key_file", &tls.key_file)] {
+                problems.unless(
+                    is_set(file),
+                    &[&field(key)],
+                    "must be set: TLS needs a certificate and its key (leave `tls` out for clear text)",
+                );
+            }
+        }
+    }
+}
+
+/// Whether the second address could not be bound once the first is.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let all = |ip: IpAddr| ip.is_unspecified();
+    one.port() != 0
+        && one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip() == other.ip() || all(one.ip()) || all(other.ip()))
+}
+
+fn is_label(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+}
+
+fn is_set(path: &Path) -> bool {
+    !path.as_os_str().is_empty()
+}
+
+fn authority(config: &Config, problems: &mut Problems) {
+    let gitlab = &config.gitlab;
+    match (gitlab.url.is_empty(), is_set(&config.fixed.file)) {
+        (true, false) => problems.add(
+            &["gitlab.url", "fixed.file"],
+            "set gitlab.url (the GitLab that knows the tokens) or fixed.file (a file of tokens)",
+        ),
+        (false, true) => problems.add(
+            &["fixed.file", "gitlab.url"],
+            "gitlab.url is set too: only one of them can know the tokens",
+        ),
+        (true, true) => {}
+        (false, false) => {
+            if let Err(problem) = base_url(&gitlab.url) {
+                problems.add(&["gitlab.url"], problem);
+            }
+        }
+    }
+    let path_fits = gitlab.auth_path.starts_with('/')
+        && !gitlab.auth_path.contains(['?', '#'])
+        && gitlab.auth_path.parse::<Uri>().is_ok();
+    problems.unless(
+        path_fits,
+        &["gitlab.auth_path"],
+        "must be a path that begins with \"/\", without a query",
+    );
+    problems.unless(
+        !is_set(&gitlab.ca_file) || !gitlab.url.starts_with("http://"),
+        &["gitlab.ca_file", "gitlab.url"],
+        "has no use with an http:// URL: write https:// or leave it out",
+    );
+    for (field, text) in
+        [("gitlab.secret_issuer", &gitlab.secret_issuer), ("gitlab.secret_audience", &gitlab.secret_audience)]
+    {
+        problems.unless(!text.is_empty(), &[field], "must not be empty");
+    }
+    problems.unless(!gitlab.timeout.is_zero(), &["gitlab.timeout"], "must be more than 0");
+    problems.unless(
+        gitlab.timeout < config.intake.deadline,
+        &["gitlab.timeout", "intake.deadline"],
+        format!(
+            "must be shorter than intake.deadline ({}): the collector needs the rest",
+            duration::render(config.intake.deadline)
+        ),
+    );
+    problems.unless(gitlab.max_concurrency > 0, &["gitlab.max_concurrency"], "must be at least 1");
+}
+
+/// What `gitlab.url` may look like. No message repeats the URL: it could hold a password.
+fn base_url(text: &str) -> Result<(), String> {
+    let authority = authority_of(text)?;
+    if authority.as_str().contains('@') {
+        return Err("must not hold a user name or password".into());
+    }
+    if text.contains(['?', '#']) {
+        return Err("must not hold a query or fragment".into());
+    }
+    Ok(())
+}
+
+/// The host and port of an absolute http or https URL.
+fn authority_of(text: &str) -> Result<Authority, String> {
+    let uri = text.parse::<Uri>().ok();
+    uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")))
+        .and_then(|uri| uri.into_parts().authority)
+        .filter(|authority| !authority.host().is_empty() && port_is_sound(authority))
+        .ok_or_else(|| "is no URL: write it as \"https://gitlab.example.com\"".to_owned())
+}
+
+/// `Authority` lets an empty port and one past 65535 pass, and then has none.
+fn port_is_sound(authority: &Authority) -> bool {
+    let text = authority.as_str();
+    let behind_host = text.rsplit(['@', ']']).next().unwrap_or(text);
+    !behind_host.contains(':') || authority.port_u16().is_some()
+}
+
+fn headers(config: &Config, problems: &mut Problems) {
+    let gitlab = &config.gitlab;
+    let names = [
+        ("gitlab.runner_token_header", &gitlab.runner_token_header),
+        ("gitlab.job_token_header", &gitlab.job_token_header),
+        ("gitlab.secret_header", &gitlab.secret_header),
+    ];
+    let mut seen: Vec<(&str, HeaderName)> = Vec::new();
+    for (field, name) in names {
+        let Ok(header) = HeaderName::try_from(name.as_str()) else {
+            problems.add(&[field], "is no header name: use letters, digits and \"-\"");
+            continue;
+        };
+        problems.unless(
+            !TAKEN_HEADERS.contains(&header.as_str()) && !header.as_str().ends_with("-bin"),
+            &[field],
+            format!("\"{name}\" has a meaning of its own in HTTP or gRPC: choose another name"),
+        );
+        if let Some((other, _)) = seen.iter().find(|(_, taken)| *taken == header) {
+            problems.add(&[field, other], format!("the same header as {other}"));
+        }
+        seen.push((field, header));
+    }
+}
+
+fn cache(config: &Config, problems: &mut Problems) {
+    let cache = &config.cache;
+    problems.unless(cache.max_entries > 0, &["cache.max_entries"], "must be at least 1");
+    problems.unless(
+        (0.0..=0.9).contains(&cache.refresh_ahead),
+        &["cache.refresh_ahead"],
+        "must be from 0 to 0.9",
+    );
+    problems.unless(
+        cache.stale_if_error <= MAX_STALE,
+        &["cache.stale_if_error"],
+        "must be at most 60s: a revoked token passes for this long",
+    );
+}
+
+fn limits(config: &Config, problems: &mut Problems) {
+    let traces = &config.traces;
+    problems.unless(traces.max_span_size.0 > 0, &["traces.max_span_size"], "must be more than 0");
+    problems.unless(traces.max_spans_per_job > 0, &["traces.max_spans_per_job"], "must be at least 1");
+    let (runner, job, failures) =
+        (&config.limits.per_runner, &config.limits.per_job, &config.limits.per_client_failures);
+    let rates = [
+        ("per_runner", "requests_per_second", u64::from(runner.requests_per_second), runner.burst, runner.mode),
+        ("per_job", "requests_per_second", u64::from(job.requests_per_second), job.burst, job.mode),
+        ("per_job", "spans_per_second", u64::from(job.spans_per_second), job.burst, job.mode),
+        ("per_job", "bytes_per_second", job.bytes_per_second.0, job.burst, job.mode),
+    ];
+    for (section, key, rate, burst, mode) in rates {
+        if mode == Mode::Off {
+            continue;
+        }
+        let field = format!("limits.{section}.{key}");
+        let burst_field = format!("limits.{section}.burst");
+        if rate == 0 {
+            problems.add(&[&field], "must be more than 0; `mode: off` takes the limit away");
+        } else if u128::from(rate).saturating_mul(burst.as_millis()) < 1000 {
+            problems.add(
+                &[&burst_field, &field],
+                format!("not even 1 fits into {} of {key}: make it longer", duration::render(burst)),
+            );
+        }
+    }
+    problems.unless(
+        failures.per_minute > 0 || failures.mode == Mode::Off,
+        &["limits.per_client_failures.per_minute"],
+        "must be more than 0; `mode: off` takes the limit away",
+    );
+}
+
+fn attributes(config: &Config, problems: &mut Problems) {
+    let attributes = &config.attributes;
+    problems.unless(!attributes.service_name.is_empty(), &["attributes.service_name"], "must not be empty");
+    for (key, list) in [("keys", &attributes.protected.keys), ("prefixes", &attributes.protected.prefixes)] {
+        for (index, text) in list.iter().enumerate() {
+            let field = format!("attributes.protected.{key}.{index}");
+            problems.unless(!text.is_empty(), &[&field], "must not be empty");
+        }
+    }
+    problems.unless(
+        attributes.also_strip.is_empty() || attributes.mode == AttributesMode::Inject,
+        &["attributes.also_strip", "attributes.mode"],
+        "needs attributes.mode: inject; a transparent body is not changed",
+    );
+}
+
+fn intake(config: &Config, problems: &mut Problems) {
+    let intake = &config.intake;
+    for (field, time) in [
+        ("intake.deadline", intake.deadline),
+        ("intake.header_timeout", intake.header_timeout),
+        ("intake.body_timeout", intake.body_timeout),
+    ] {
+        problems.unless(!time.is_zero(), &[field], "must be more than 0");
+    }
+    problems.unless(intake.max_request_size.0 > 0, &["intake.max_request_size"], "must be more than 0");
+    problems.unless(intake.max_ratio > 0, &["intake.max_ratio"], "must be at least 1");
+    problems.unless(intake.max_connections > 0, &["intake.max_connections"], "must be at least 1");
+    problems.unless(intake.max_streams > 0, &["intake.max_streams"], "must be at least 1");
+    let mut at_least = |field: &str, size: ByteSize, other: &str, least: ByteSize| {
+        problems.unless(
+            size >= least,
+            &[field, other],
+            format!("must not be less than {other} ({least})"),
+        );
+    };
+    at_least(
+        "intake.max_inflated_size",
+        intake.max_inflated_size,
+        "intake.max_request_size",
+        intake.max_request_size,
+    );
+    at_least(
+        "intake.max_in_flight_bytes",
+        intake.max_in_flight_bytes,
+        "intake.max_inflated_size",
+        intake.max_inflated_size,
+    );
+}
+
+fn collector(config: &Config, problems: &mut Problems) {
+    let collector = &config.collector;
+    problems.unless(
+        !collector.endpoints.is_empty(),
+        &["collector.endpoints"],
+        "at least one endpoint is needed",
+    );
+    problems.unless(
+        collector.endpoints.len() <= MAX_ENDPOINTS,
+        &["collector.endpoints"],
+        format!("at most {MAX_ENDPOINTS} endpoints: one DNS name can stand for many"),
+    );
+    let mut seen = BTreeSet::new();
+    for (index, text) in collector.endpoints.iter().enumerate() {
+        let field = format!("collector.endpoints.{index}");
+        if !is_endpoint(text) {
+            problems.add(
+                &[&field],
+                "must be http://host:port or https://host:port, with the port and without a path",
+            );
+        }
+        problems.unless(seen.insert(text), &[&field], "the same endpoint stands here twice");
+    }
+    problems.unless(!collector.timeout.is_zero(), &["collector.timeout"], "must be more than 0");
+    let tls = &collector.tls;
+    let (cert, key) = (is_set(&tls.cert_file), is_set(&tls.key_file));
+    let pair = "a client certificate and its key go together: set both or none";
+    problems.unless(cert || !key, &["collector.tls.cert_file", "collector.tls.key_file"], pair);
+    problems.unless(key || !cert, &["collector.tls.key_file", "collector.tls.cert_file"], pair);
+    // Whoever sets these believes that the way to the collector is encrypted.
+    let encrypted = collector.endpoints.iter().any(|text| text.starts_with("https://"));
+    problems.unless(
+        encrypted || !(cert || key || is_set(&tls.ca_file)),
+        &["collector.tls", "collector.endpoints"],
+        "has no use without an https:// endpoint",
+    );
+}
+
+fn is_endpoint(text: &str) -> bool {
+    let plain = text.strip_suffix('/').unwrap_or(text);
+    authority_of(plain).is_ok_and(|authority| {
+        authority.port_u16().is_some_and(|port| port > 0)
+            && !authority.as_str().contains('@')
+            && plain.ends_with(authority.as_str())
+    })
+}

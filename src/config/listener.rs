@@ -1,0 +1,92 @@
+//! Keys of what faces runners and operators: listeners, the admin address, bounds on requests, the
+//! end of the process. It decides defaults and spelling only.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::otlp::signal::Signal;
+
+use super::{settings::settings, units::ByteSize};
+
+settings! {
+    /// One address that runners push to: HTTP/1.1, HTTP/2 and gRPC, told apart by content type.
+    pub struct Listener {
+        /// The value of the metric label `listener`; unique.
+        name: String = "runners".into();
+        /// IP address and port.
+        address: SocketAddr = SocketAddr::from(([0, 0, 0, 0], 4318)), as "super::units::address";
+        /// Which signals it takes: traces.
+        signals: Vec<Signal> = vec![Signal::Traces];
+        /// Which kinds of credentials it takes: gitlab (a runner token and a job token).
+        authentication: Vec<Authentication> = vec![Authentication::Gitlab];
+        /// TLS; absent: clear text.
+        tls: Option<ListenerTls> = None, holds ListenerTls;
+    }
+
+    /// The server side of TLS.
+    pub struct ListenerTls {
+        /// PEM file with the certificate chain.
+        cert_file: PathBuf = PathBuf::new();
+        /// PEM file with the private key.
+        key_file: PathBuf = PathBuf::new();
+        /// The oldest protocol version that is accepted: 1.2 or 1.3.
+        min_version: TlsVersion = TlsVersion::V1_2;
+    }
+
+    /// The operator's own listener: metrics and probes.
+    pub struct Admin {
+        /// IP address and port; loopback unless the network is closed.
+        address: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8151)), as "super::units::address";
+    }
+
+    /// Bounds on what a request may bring.
+    pub struct Intake {
+        /// From arrival to answer.
+        deadline: Duration = Duration::from_secs(4), as "super::units::duration";
+        /// Longest body as it comes over the wire.
+        max_request_size: ByteSize = ByteSize(4 << 20);
+        /// Longest body once inflated.
+        max_inflated_size: ByteSize = ByteSize(16 << 20);
+        /// Most inflated bytes for one byte on the wire, past the first 64 KiB.
+        max_ratio: u32 = 200;
+        /// Longest time for the request head, and for a TLS handshake.
+        header_timeout: Duration = Duration::from_secs(5), as "super::units::duration";
+        /// Longest time for the body.
+        body_timeout: Duration = Duration::from_secs(10), as "super::units::duration";
+        /// Most connections at once, over all listeners.
+        max_connections: usize = 10_000;
+        /// Most requests at once on one HTTP/2 connection.
+        max_streams: u32 = 100;
+        /// Most body bytes held at once, over all requests.
+        max_in_flight_bytes: ByteSize = ByteSize(256 << 20);
+    }
+
+    /// How the process ends on SIGTERM or SIGINT.
+    pub struct Shutdown {
+        /// How long it serves on after readiness went 503, so that load balancers notice.
+        delay: Duration = Duration::from_secs(5), as "super::units::duration";
+        /// When whatever is still open is cut; counted from the signal, so longer than `delay`.
+        deadline: Duration = Duration::from_secs(25), as "super::units::duration";
+    }
+}
+
+/// A kind of credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Authentication {
+    /// A runner token and a job token, judged by GitLab (or by the `fixed` file).
+    Gitlab,
+}
+
+/// A TLS protocol version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub enum TlsVersion {
+    /// TLS 1.2
+    #[default]
+    #[serde(rename = "1.2")]
+    V1_2,
+    /// TLS 1.3
+    #[serde(rename = "1.3")]
+    V1_3,
+}

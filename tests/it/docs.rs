@@ -1,0 +1,38 @@
+//! Generated files under docs/ and config/ are what the code says today.
+
+use std::{fs, path::Path};
+
+/// Compares a generated file with `text`, or writes it when `SPANGATE_REGENERATE` is set.
+fn same(path: &str, text: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("SPANGATE_REGENERATE").is_some() {
+        let written = file.parent().map(fs::create_dir_all).transpose().and_then(|_| fs::write(&file, text));
+        assert!(written.is_ok(), "{path}: {written:?}");
+    }
+    let found = fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        found == text,
+        "{path} is stale: write it again with `SPANGATE_REGENERATE=1 cargo test --test it docs`"
+    );
+}
+
+/// Scenario: the shipped example is compared with `spangate config default`.
+/// Guarantees: it shows every key with its real default.
+#[test]
+fn the_example_configuration_is_current() {
+    same("config/spangate.example.yaml", &spangate::config::render::default_yaml());
+}
+
+/// Scenario: the reference is compared with `spangate config reference`.
+/// Guarantees: operators read about the keys that exist.
+#[test]
+fn the_configuration_reference_is_current() {
+    same("docs/configuration.md", &spangate::config::render::reference());
+}
+
+/// Scenario: the list of metrics is compared with the table that the registry is filled from.
+/// Guarantees: operators read about the metrics that exist.
+#[test]
+fn the_list_of_metrics_is_current() {
+    same("docs/metrics.md", &spangate::metrics::reference());
+}
