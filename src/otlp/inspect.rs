@@ -1,7 +1,9 @@
 //! One strict pass over an export request: is it well formed, does every item belong to the trace,
 //! how many items are there and how many are too long. It never changes a byte.
 
-use super::{TraceId, signal::Signal};
+mod walk;
+
+use super::{TraceId, schema, signal::Signal, wire::WireError};
 
 /// What an export request is held to.
 #[derive(Clone, Copy, Debug)]
@@ -21,11 +23,13 @@ pub struct Inspection {
     pub items: u64,
     /// Items longer than the limit.
     pub oversize: u64,
-    /// Items that are of another trace or of none (only counted when a trace is expected).
+    /// Items that are of another trace or of none (only counted when a trace is expected). An item
+    /// that names several trace ids is foreign if any of them is.
     pub foreign: u64,
     /// `ResourceX` entries.
     pub resources: u64,
-    /// Unknown fields outside the items.
+    /// Unknown fields outside the items: in the request, `ResourceX`, `Resource`, `EntityRef`,
+    /// `ScopeX` and `InstrumentationScope`. Those inside an attribute belong to the attribute.
     pub unknown_fields: u64,
 }
 
@@ -34,10 +38,21 @@ pub struct Inspection {
 #[error("{0}")]
 pub struct Malformed(pub &'static str);
 
-/// Reads a whole request once.
+impl From<WireError> for Malformed {
+    fn from(error: WireError) -> Self {
+        Self(error.sentence())
+    }
+}
+
+/// Reads a whole request once, every message of it, without allocating.
 ///
 /// # Errors
 /// [`Malformed`] for anything that two readers could read differently (otlp-rules, section 2).
-pub fn inspect(_signal: Signal, _body: &[u8], _rules: &Rules) -> Result<Inspection, Malformed> {
-    unimplemented!()
+pub fn inspect(signal: Signal, body: &[u8], rules: &Rules) -> Result<Inspection, Malformed> {
+    let mut walk = walk::Walk::new(rules);
+    walk.message(schema::of(signal).request, body, 0)?;
+    Ok(walk.found())
 }
+
+#[cfg(test)]
+mod tests;

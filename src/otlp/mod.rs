@@ -5,8 +5,11 @@ pub mod compression;
 pub mod inspect;
 pub mod json;
 pub mod rewrite;
+mod schema;
 pub mod signal;
 pub mod status;
+#[cfg(test)]
+mod testkit;
 pub mod wire;
 
 /// A trace id: 16 bytes, never all zero where it is expected of a verdict.

@@ -3,9 +3,15 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 
-use super::signal::Signal;
+use super::{inspect::Malformed, schema, signal::Signal, wire::put_varint};
+
+mod edit;
+mod plan;
+mod protected;
+
+pub use protected::ProtectedKeys;
 
 /// A verified value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,28 +20,6 @@ pub enum Value<'a> {
     Int(i64),
     /// `string_value`
     String(&'a str),
-}
-
-/// Keys that no sender may set: exact keys and prefixes, compared on the folded key (lower case,
-/// `_` and `-` read as `.`).
-#[derive(Clone, Debug, Default)]
-pub struct ProtectedKeys {}
-
-impl ProtectedKeys {
-    /// A set of whole keys and of beginnings of keys.
-    #[must_use]
-    pub fn new<'a>(
-        _keys: impl IntoIterator<Item = &'a str>,
-        _prefixes: impl IntoIterator<Item = &'a str>,
-    ) -> Self {
-        unimplemented!()
-    }
-
-    /// Whether a sender's key is protected.
-    #[must_use]
-    pub fn contains(&self, _key: &[u8]) -> bool {
-        unimplemented!()
-    }
 }
 
 /// The verified attributes of one verdict, encoded once as `Resource.attributes` fields.
@@ -47,8 +31,23 @@ pub struct Stamp {
 impl Stamp {
     /// Encodes the attributes, in this order.
     #[must_use]
-    pub fn new<'a>(_attributes: impl IntoIterator<Item = (&'a str, Value<'a>)>) -> Self {
-        unimplemented!()
+    pub fn new<'a>(attributes: impl IntoIterator<Item = (&'a str, Value<'a>)>) -> Self {
+        let mut encoded = BytesMut::new();
+        for (key, value) in attributes {
+            let mut any_value = BytesMut::new();
+            match value {
+                Value::Int(number) => {
+                    any_value.put_u8(3 << 3);
+                    put_varint(&mut any_value, number.cast_unsigned());
+                }
+                Value::String(text) => put_bytes(&mut any_value, 1, text.as_bytes()),
+            }
+            let mut key_value = BytesMut::new();
+            put_bytes(&mut key_value, 1, key.as_bytes());
+            put_bytes(&mut key_value, 2, &any_value);
+            put_bytes(&mut encoded, 1, &key_value);
+        }
+        Self { encoded: encoded.freeze() }
     }
 
     /// The encoded `Resource.attributes` fields.
@@ -58,6 +57,13 @@ impl Stamp {
     }
 }
 
+/// Writes a length-delimited field with a number below 16.
+fn put_bytes(out: &mut BytesMut, number: u8, content: &[u8]) {
+    out.put_u8((number & 0x0F) << 3 | 2);
+    put_varint(out, content.len() as u64);
+    out.put_slice(content);
+}
+
 /// How requests are rewritten; the same for all requests under one configuration.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -65,7 +71,8 @@ pub struct Policy {
     pub protected: Arc<ProtectedKeys>,
     /// Whether they are removed from scope attributes too.
     pub strip_scope: bool,
-    /// Whether they are removed from item (span) attributes too.
+    /// Whether they are removed from item (span) attributes too; those of a span's events and
+    /// links stay, which claim nothing about the job.
     pub strip_items: bool,
     /// Longest encoded item; longer ones are dropped.
     pub max_item_size: usize,
@@ -93,14 +100,32 @@ pub struct Rewritten {
 /// Rewrites a request that [`super::inspect::inspect`] accepted, keeping at most `budget` items
 /// (counted over the items that are not too long, in order).
 ///
+/// In every `ResourceX` all `resource` fields become one, without protected attributes, without
+/// entity references that rest on them, and with the stamp once at its end. Fields outside the
+/// items that are not known go. All the rest leaves byte for byte, in its order, but for the
+/// lengths of messages that lost something; a `ResourceX` or `ScopeX` that lost all its items stays.
+///
 /// # Errors
-/// [`super::inspect::Malformed`] if the body was not accepted before; nothing is ever half written.
+/// [`Malformed`] if the body was not accepted before and breaks where the rewriter looks; nothing
+/// is ever half written.
 pub fn rewrite(
-    _signal: Signal,
-    _body: &Bytes,
-    _policy: &Policy,
-    _stamp: &Stamp,
-    _budget: u64,
-) -> Result<Rewritten, super::inspect::Malformed> {
-    unimplemented!()
+    signal: Signal,
+    body: &Bytes,
+    policy: &Policy,
+    stamp: &Stamp,
+    budget: u64,
+) -> Result<Rewritten, Malformed> {
+    let mut editor = edit::Editor {
+        policy,
+        schema: schema::of(signal),
+        budget,
+        plan: plan::Plan::new(stamp.encoded.len()),
+        done: Rewritten::default(),
+    };
+    editor.request(body)?;
+    let edit::Editor { plan, done, .. } = editor;
+    Ok(Rewritten { pieces: plan.assemble(body, &stamp.encoded), len: plan.len(), ..done })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! Which keys belong to the gateway alone. It decides by the folded key and never allocates for
+//! a sender's key; what a key's value says never matters.
+
+/// Keys that no sender may set: exact keys and prefixes, compared on the folded key (lower case,
+/// `_` and `-` read as `.`).
+///
+/// The folding knows ASCII only, because that is what stores and queries further down fold (a
+/// column name, an environment variable). Letters of other scripts that merely look the same to a
+/// human are other keys here as they are there.
+#[derive(Clone, Debug, Default)]
+pub struct ProtectedKeys {
+    /// Folded, sorted by length and then by bytes.
+    keys: Vec<Box<[u8]>>,
+    /// Folded.
+    prefixes: Vec<Box<[u8]>>,
+    /// One bit for each folded first byte of a key or prefix: most of a sender's keys end here.
+    first_bytes: [u64; 4],
+    /// Whether the empty key, or any key by an empty prefix, is protected.
+    empty: bool,
+}
+
+impl ProtectedKeys {
+    /// A set of whole keys and of beginnings of keys. An empty prefix protects every key.
+    #[must_use]
+    pub fn new<'a>(
+        keys: impl IntoIterator<Item = &'a str>,
+        prefixes: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let folded = |text: &str| text.bytes().map(fold).collect::<Box<[u8]>>();
+        let mut set = Self {
+            keys: keys.into_iter().map(folded).collect(),
+            prefixes: prefixes.into_iter().map(folded).collect(),
+            ..Self::default()
+        };
+        set.keys.sort_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
+        set.keys.dedup();
+        for entry in set.keys.iter().chain(&set.prefixes) {
+            match entry.first() {
+                Some(&byte) => mark(&mut set.first_bytes, byte),
+                None => set.empty = true,
+            }
+        }
+        if set.prefixes.iter().any(|prefix| prefix.is_empty()) {
+            set.first_bytes = [u64::MAX; 4];
+        }
+        set
+    }
+
+    /// Whether a sender's key is protected.
+    #[must_use]
+    pub fn contains(&self, key: &[u8]) -> bool {
+        let Some(&first) = key.first() else { return self.empty };
+        if !marked(&self.first_bytes, fold(first)) {
+            return false;
+        }
+        let ordered = |entry: &[u8]| {
+            entry.len().cmp(&key.len()).then_with(|| entry.iter().copied().cmp(key.iter().copied().map(fold)))
+        };
+        self.keys.binary_search_by(|entry| ordered(entry)).is_ok()
+            || self.prefixes.iter().any(|prefix| {
+                key.get(..prefix.len())
+                    .is_some_and(|head| head.iter().copied().map(fold).eq(prefix.iter().copied()))
+            })
+    }
+}
+
+#[inline]
+const fn fold(byte: u8) -> u8 {
+    match byte {
+        b'_' | b'-' => b'.',
+        _ => byte.to_ascii_lowercase(),
+    }
+}
+
+fn mark(bits: &mut [u64; 4], byte: u8) {
+    if let Some(word) = bits.get_mut(usize::from(byte >> 6)) {
+        *word |= 1 << (byte & 63);
+    }
+}
+
+fn marked(bits: &[u64; 4], byte: u8) -> bool {
+    bits.get(usize::from(byte >> 6)).is_some_and(|word| word & (1 << (byte & 63)) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ProtectedKeys;
+
+    fn keys() -> ProtectedKeys {
+        ProtectedKeys::new(["ci.job.id", "service.name", "CI_Runner-Type", "ci.job.id"], ["gitlab.", "x-"])
+    }
+
+    /// Scenario: protected keys and prefixes in every spelling that folds to them.
+    /// Guarantees: all are protected, whichever spelling was configured.
+    #[test]
+    fn look_alikes_are_protected() {
+        for key in [
+            "ci.job.id",
+            "CI.JOB.ID",
+            "ci_job-Id",
+            "service_name",
+            "ci.runner.type",
+            "ci_runner_type",
+            "gitlab.",
+            "GITLAB_project.id",
+            "gitlab-é",
+            "X.anything",
+        ] {
+            assert!(keys().contains(key.as_bytes()), "{key}");
+        }
+    }
+
+    /// Scenario: keys that only begin, end or look like a protected one, and bytes that are no text.
+    /// Guarantees: none is protected.
+    #[test]
+    fn other_keys_are_not() {
+        for key in [
+            "",
+            "c",
+            "ci",
+            "ci.job",
+            "ci.job.id.",
+            "ci.job.idx",
+            "xci.job.id",
+            "ci job id",
+            "gitlab",
+            "сi.job.id",
+        ] {
+            assert!(!keys().contains(key.as_bytes()), "{key}");
+        }
+        assert!(!keys().contains(&[0xFF; 300]));
+        assert!(!ProtectedKeys::default().contains(b"ci.job.id"));
+    }
+
+    /// Scenario: the empty key and the empty prefix in the set.
+    /// Guarantees: the first protects the empty key alone, the second every key.
+    #[test]
+    fn empty_entries_mean_what_they_say() {
+        let key = ProtectedKeys::new([""], []);
+        assert!(key.contains(b"") && !key.contains(b"a"));
+        let prefix = ProtectedKeys::new([], [""]);
+        assert!(prefix.contains(b"") && prefix.contains(b"a") && prefix.contains(&[0xFF]));
+    }
+}
