@@ -3,8 +3,38 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderName};
+use aws_lc_rs::{hmac, rand::SystemRandom};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{self, GetAll},
+};
 use zeroize::Zeroizing;
+
+use crate::config;
+
+use super::BuildError;
+
+/// Longest runner token in bytes. Routable ones reach 333.
+const MAX_RUNNER_TOKEN: usize = 512;
+/// Longest job token in bytes. Signed ones are about 0.8 to 1.2 KB.
+const MAX_JOB_TOKEN: usize = 4096;
+
+/// Headers that mean something else to HTTP, to this gateway or to GitLab.
+const TAKEN: &[&str] = &[
+    "accept",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "host",
+    "te",
+    "transfer-encoding",
+    "user-agent",
+    "x-forwarded-for",
+    "x-request-id",
+];
 
 /// The names of the two headers (or metadata keys) that carry the token pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,20 +45,91 @@ pub struct HeaderNames {
     pub job_token: HeaderName,
 }
 
+impl HeaderNames {
+    /// The names that the configuration gives.
+    ///
+    /// # Errors
+    /// [`BuildError::Setting`] for what is no header name, for one name given to both tokens, and for a
+    /// name that already means something else.
+    pub fn from_config(config: &config::Gitlab) -> Result<Self, BuildError> {
+        let runner_token = own_header("gitlab.runner_token_header", &config.runner_token_header)?;
+        let job_token = own_header("gitlab.job_token_header", &config.job_token_header)?;
+        if runner_token == job_token {
+            return Err(BuildError::setting(
+                "gitlab.job_token_header",
+                "is the same as gitlab.runner_token_header: each token needs a header of its own",
+            ));
+        }
+        Ok(Self { runner_token, job_token })
+    }
+}
+
+/// A header name that is free for a purpose of our own.
+pub(in crate::validate) fn own_header(key: &'static str, name: &str) -> Result<HeaderName, BuildError> {
+    let name: HeaderName =
+        name.parse().map_err(|_| BuildError::setting(key, format!("{name:?} is no HTTP header name")))?;
+    if TAKEN.contains(&name.as_str()) {
+        return Err(BuildError::setting(
+            key,
+            format!("\"{name}\" already has a meaning: use a name of its own"),
+        ));
+    }
+    Ok(name)
+}
+
 /// A keyed hash with a random key of this process: equal for equal input, useless elsewhere.
-pub struct Digester {}
+///
+/// Keyed, so that a leaked digest can't be tried against guessed tokens.
+pub struct Digester {
+    key: hmac::Key,
+}
+
+/// What a hash is for: one input never gives the same hash for two purposes.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Pair = 1,
+    Runner = 2,
+    Key = 3,
+}
 
 impl Digester {
     /// A digester with a fresh random key.
+    ///
+    /// # Panics
+    /// When the system gives no random bytes: there is nothing safe to go on with.
     #[must_use]
     pub fn random() -> Self {
-        unimplemented!()
+        #[expect(clippy::expect_used, reason = "at start only, and no peer has a part in it")]
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
+            .expect("the system must give random bytes");
+        Self { key }
     }
 
     /// A 64-bit key for limits, of parts that can't run into each other.
     #[must_use]
-    pub fn key(&self, _parts: &[&[u8]]) -> u64 {
-        unimplemented!()
+    pub fn key(&self, parts: &[&[u8]]) -> u64 {
+        self.hash64(Purpose::Key, parts)
+    }
+
+    fn hash64(&self, purpose: Purpose, parts: &[&[u8]]) -> u64 {
+        let hash = self.hash(purpose, parts);
+        hash.first_chunk().copied().map_or(0, u64::from_be_bytes)
+    }
+
+    /// Each part is preceded by its length, so that ("ab", "c") and ("a", "bc") differ; the parts are
+    /// fed one by one, so that no second copy of a token is ever made.
+    fn hash(&self, purpose: Purpose, parts: &[&[u8]]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(&[purpose as u8]);
+        for part in parts {
+            context.update(&part.len().to_be_bytes());
+            context.update(part);
+        }
+        let mut hash = [0; 32];
+        for (to, from) in hash.iter_mut().zip(context.sign().as_ref()) {
+            *to = *from;
+        }
+        hash
     }
 }
 
@@ -43,9 +144,17 @@ impl fmt::Debug for Digester {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);
 
+impl Digest {
+    pub(in crate::validate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
 impl fmt::Display for Digest {
-    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        unimplemented!()
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [whole @ .., half] = self.0.first_chunk::<5>().unwrap_or(&[0; 5]);
+        whole.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        write!(f, "{:x}", half >> 4)
     }
 }
 
@@ -55,7 +164,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// A parsed token pair.
+/// A parsed token pair. The tokens live in buffers that are wiped when the last owner lets go.
 pub struct Credentials {
     digest: Digest,
     runner_key: u64,
@@ -66,15 +175,42 @@ pub struct Credentials {
 impl Credentials {
     /// Reads the credentials of one request.
     ///
+    /// What else is in the headers is not looked at. An `Authorization` beside the pair is refused
+    /// whatever its scheme: which of the two speaks for the sender must not depend on who reads.
+    ///
     /// # Errors
     /// [`CredentialError`] for none, half a pair, two kinds at once, one header twice, or a shape
     /// that no token has.
     pub fn from_headers(
-        _headers: &HeaderMap,
-        _names: &HeaderNames,
-        _digester: &Digester,
+        headers: &HeaderMap,
+        names: &HeaderNames,
+        digester: &Digester,
     ) -> Result<Self, CredentialError> {
-        unimplemented!()
+        let runner = at_most_one(headers.get_all(&names.runner_token))?;
+        let job = at_most_one(headers.get_all(&names.job_token))?;
+        let authorization = at_most_one(headers.get_all(header::AUTHORIZATION))?;
+        match (runner, job, authorization) {
+            (Some(runner), Some(job), None) => Self::from_pair(runner.as_bytes(), job.as_bytes(), digester),
+            (None, None, Some(authorization)) if is_bearer(authorization) => {
+                Err(CredentialError::BearerNotAccepted)
+            }
+            // Another scheme is no credential of ours: the sender has to be told what is.
+            (None, None, _) => Err(CredentialError::Missing),
+            (_, _, Some(_)) => Err(CredentialError::Ambiguous),
+            (_, _, None) => Err(CredentialError::HalfPair),
+        }
+    }
+
+    fn from_pair(runner: &[u8], job: &[u8], digester: &Digester) -> Result<Self, CredentialError> {
+        if !has_token_shape(runner, MAX_RUNNER_TOKEN) || !has_token_shape(job, MAX_JOB_TOKEN) {
+            return Err(CredentialError::BadShape);
+        }
+        Ok(Self {
+            digest: Digest(digester.hash(Purpose::Pair, &[runner, job])),
+            runner_key: digester.hash64(Purpose::Runner, &[runner]),
+            runner_token: Zeroizing::new(runner.to_vec()),
+            job_token: Zeroizing::new(job.to_vec()),
+        })
     }
 
     /// The digest of the pair: the cache's key.
@@ -106,6 +242,27 @@ impl fmt::Debug for Credentials {
     }
 }
 
+fn at_most_one(values: GetAll<'_, HeaderValue>) -> Result<Option<&HeaderValue>, CredentialError> {
+    let mut values = values.into_iter();
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        _ => Err(CredentialError::Repeated),
+    }
+}
+
+/// Whether the scheme is Bearer (RFC 9110 section 11.1: compared without regard to case).
+fn is_bearer(authorization: &HeaderValue) -> bool {
+    let scheme = authorization.as_bytes().split(|byte| *byte == b' ').next();
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"))
+}
+
+/// The characters of every kind of token that GitLab mints; no prefix is required, because
+/// instances choose their own.
+fn has_token_shape(token: &[u8], max: usize) -> bool {
+    (1..=max).contains(&token.len())
+        && token.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_.=-".contains(byte))
+}
+
 /// What is wrong with the shape of the credentials; the text is safe to show and never quotes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each message says what its variant means")]
@@ -123,3 +280,16 @@ pub enum CredentialError {
     #[error("a token has a character or a length that no token has")]
     BadShape,
 }
+
+/// Credentials for the tests of this module's neighbours.
+#[cfg(test)]
+pub(in crate::validate) mod test_support {
+    use super::{Credentials, Digester};
+
+    pub(in crate::validate) fn pair(digester: &Digester, runner: &str, job: &str) -> Credentials {
+        Credentials::from_pair(runner.as_bytes(), job.as_bytes(), digester).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests;

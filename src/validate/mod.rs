@@ -1,10 +1,16 @@
 //! Who is asking: credentials in, a [`Verdict`] out. It decides allow or deny, and says plainly
 //! when it could not decide ([`Undetermined`]). It never knows HTTP bodies, statuses or limits.
 
+mod answer;
+mod build_error;
+mod cache_control;
 pub mod credentials;
 pub mod fixed;
 pub mod gitlab;
+mod identity;
 pub mod job_token;
+mod signer;
+mod timestamp;
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
@@ -14,6 +20,11 @@ use tokio::time::Instant;
 use crate::otlp::{TraceId, rewrite::Stamp};
 
 use self::credentials::Credentials;
+
+pub use self::{
+    build_error::BuildError,
+    identity::{ASSERTED_KEYS, IdentityPolicy},
+};
 
 /// An authority on credentials, or a cache in front of one.
 pub trait Validator: fmt::Debug + Send + Sync + 'static {
@@ -136,6 +147,8 @@ pub struct Claims {
     pub root_namespace_id: Option<u64>,
     /// Organization id.
     pub organization_id: Option<u64>,
+    /// Cell id.
+    pub cell_id: Option<u64>,
     /// Runner id.
     pub runner_id: Option<u64>,
     /// `instance_type`, `group_type` or `project_type`.

@@ -1,0 +1,164 @@
+//! Time, retry and the cap on questions in flight.
+
+use futures_util::future::join;
+use tokio::{net::TcpListener, time::timeout};
+
+use super::*;
+
+const HANG: Duration = Duration::from_secs(20);
+
+fn impatient(url: &str, millis: u64) -> Gitlab {
+    authority(&config::Gitlab { timeout: Duration::from_millis(millis), ..config(url) })
+}
+
+fn one_at_a_time(url: &str) -> Gitlab {
+    authority(&config::Gitlab { max_concurrency: 1, max_queue: 1, ..config(url) })
+}
+
+async fn timed(authority: &Gitlab, question: &Question) -> (Result<Verdict, Undetermined>, Duration) {
+    let started = Instant::now();
+    let verdict = authority.validate(question).await;
+    (verdict, started.elapsed())
+}
+
+/// Scenario: a GitLab that never answers, and one that stops after the head of its answer.
+/// Guarantees: the question ends as a timeout, within the budget and with no retry.
+#[tokio::test]
+async fn silence_is_a_timeout() {
+    for reply in [Reply::good().head_after(HANG), Reply::good().body_after(HANG)] {
+        let fake = Fake::start([reply]).await;
+        let (verdict, took) = timed(&impatient(&fake.url(""), 250), &question()).await;
+        assert_eq!(verdict.unwrap_err(), Undetermined::Timeout);
+        assert!((200..2000).contains(&took.as_millis()), "{took:?}");
+        assert_eq!(fake.seen().len(), 1);
+    }
+}
+
+/// Scenario: a request whose own deadline is nearer than GitLab's budget.
+/// Guarantees: the question ends by the deadline.
+#[tokio::test]
+async fn the_deadline_bounds_the_budget() {
+    let fake = Fake::start([Reply::good().head_after(HANG)]).await;
+    let mut question = question();
+    question.deadline = Instant::now() + Duration::from_millis(250);
+    let (verdict, took) = timed(&authority(&config(&fake.url(""))), &question).await;
+    assert_eq!(verdict.unwrap_err(), Undetermined::Timeout);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+/// Scenario: a 502 or 503 once and then an answer; the same for ever; and no time for a retry.
+/// Guarantees: there is one more call, exactly one, and only while the budget allows it.
+#[tokio::test]
+async fn one_retry() {
+    let bad = |status| Reply::json(status, "");
+    for status in [502, 503] {
+        let fake = Fake::start([bad(status), Reply::good()]).await;
+        allowed(authority(&config(&fake.url(""))).validate(&question()).await);
+        assert_eq!(fake.seen().len(), 2, "{status}");
+
+        let fake = Fake::start([bad(status), bad(status), Reply::good()]).await;
+        let verdict = authority(&config(&fake.url(""))).validate(&question()).await;
+        assert_eq!(verdict.unwrap_err(), Undetermined::Status(status));
+        assert_eq!(fake.seen().len(), 2, "{status}");
+    }
+    let fake = Fake::start([bad(503), Reply::json(401, "{}")]).await;
+    let verdict = authority(&config(&fake.url(""))).validate(&question()).await;
+    assert!(matches!(verdict, Ok(Verdict::Deny(Denial::Unauthenticated))), "{verdict:?}");
+
+    let late = bad(503).head_after(Duration::from_millis(300));
+    let fake = Fake::start([late, Reply::good()]).await;
+    let mut hurried = question();
+    hurried.deadline = Instant::now() + Duration::from_millis(430);
+    let verdict = authority(&config(&fake.url(""))).validate(&hurried).await;
+    assert!(matches!(verdict, Err(Undetermined::Status(503) | Undetermined::Timeout)), "{verdict:?}");
+    assert_eq!(fake.seen().len(), 1, "no time was left");
+}
+
+/// Scenario: a listener that hangs up in the TLS handshake; then nobody listens.
+/// Guarantees: it is told as unreachable, at once, after exactly one more attempt.
+#[tokio::test]
+async fn a_connect_error_is_tried_twice() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let count = tokio::spawn(async move {
+        let mut accepted = 0;
+        while let Ok(Ok(stream)) = timeout(Duration::from_millis(700), listener.accept()).await {
+            accepted += 1;
+            drop(stream);
+        }
+        accepted
+    });
+    let (verdict, took) = timed(&authority(&config(&format!("https://{address}"))), &question()).await;
+    assert!(matches!(verdict, Err(Undetermined::Unreachable(_))), "{verdict:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert_eq!(count.await.unwrap(), 2);
+
+    let (verdict, took) = timed(&authority(&config(&format!("http://{address}"))), &question()).await;
+    let told = verdict.unwrap_err().to_string();
+    assert!(told.starts_with("the authority could not be reached: ") && told.contains("refused"), "{told}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+/// Scenario: a server that hangs up after it has read the question.
+/// Guarantees: it is told as unreachable and not asked again: it may have begun to work on the question.
+#[tokio::test]
+async fn a_broken_answer_is_not_retried() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let count = tokio::spawn(async move {
+        let mut accepted = 0;
+        while let Ok(Ok((stream, _))) = timeout(Duration::from_millis(700), listener.accept()).await {
+            stream.readable().await.unwrap();
+            let mut question = [0; 64];
+            assert!(stream.try_read(&mut question).unwrap() > 0);
+            accepted += 1;
+        }
+        accepted
+    });
+    let verdict = authority(&config(&format!("http://{address}"))).validate(&question()).await;
+    assert!(matches!(verdict, Err(Undetermined::Unreachable(_))), "{verdict:?}");
+    assert_eq!(count.await.unwrap(), 1);
+}
+
+/// Scenario: one place, one seat in the queue, and three questions while GitLab is slow.
+/// Guarantees: the second waits for its turn, the third is told "busy" at once, and all places are given back.
+#[tokio::test]
+async fn questions_in_flight_are_capped() {
+    let slow = Reply::good().head_after(Duration::from_millis(300));
+    let fake = Fake::start([slow.clone(), slow, Reply::good()]).await;
+    let authority = one_at_a_time(&fake.url(""));
+    let question = question();
+    let both = join(authority.validate(&question), authority.validate(&question));
+    let third = async {
+        sleep(Duration::from_millis(50)).await;
+        timed(&authority, &question).await
+    };
+    let ((first, second), (third, took)) = join(both, third).await;
+    allowed(first);
+    allowed(second);
+    assert_eq!(third.unwrap_err(), Undetermined::Busy);
+    assert!(took < Duration::from_millis(150), "{took:?}");
+    allowed(authority.validate(&question).await);
+    assert_eq!(fake.seen().len(), 3);
+}
+
+/// Scenario: a question that waits in the queue until its budget is used up, behind a caller that goes away.
+/// Guarantees: it ends as "busy" within the budget, GitLab never hears of it, and no place is lost.
+#[tokio::test]
+async fn waiting_is_part_of_the_budget() {
+    let fake = Fake::start([Reply::good().head_after(HANG), Reply::good()]).await;
+    let authority = one_at_a_time(&fake.url(""));
+    let (first, mut second) = (question(), question());
+    second.deadline = Instant::now() + Duration::from_millis(250);
+    let waiting = async {
+        sleep(Duration::from_millis(50)).await;
+        timed(&authority, &second).await
+    };
+    let gone = timeout(Duration::from_millis(500), authority.validate(&first));
+    let (gone, (verdict, took)) = join(gone, waiting).await;
+    assert!(gone.is_err(), "the first caller went away");
+    assert_eq!(verdict.unwrap_err(), Undetermined::Busy);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(fake.seen().len(), 1);
+    allowed(authority.validate(&question()).await);
+}
