@@ -1,1 +1,178 @@
-//! How long a verdict may be kept.
+//! How long a positive verdict may be kept: the least of what the authority allows, what the
+//! operator allows and what the credential itself has left. Pure arithmetic; it reads no clock
+//! and no header.
+
+use std::time::Duration;
+
+/// How long the authority goes on answering for a job that is over: Rails accepts a job token for
+/// this long past its `exp`, because a runner's last export leaves after the job.
+pub const GRACE: Duration = Duration::from_mins(1);
+
+/// The operator's bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caps {
+    /// Longest time to keep, whatever the authority says.
+    pub max_ttl: Duration,
+    /// How long past its end a verdict still serves while the authority gives no word.
+    pub stale_if_error: Duration,
+}
+
+/// How long a verdict is kept, from now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// It answers alone for this long; never zero.
+    pub ttl: Duration,
+    /// After that it answers for this long more, only while the authority gives no word.
+    pub stale: Duration,
+}
+
+/// How long to keep a positive verdict; `None`: not at all.
+///
+/// `max_age` is the authority's word, `expires_at` the end of the credential itself and `now` the
+/// present, both in Unix seconds. `jitter` takes off between nothing (0) and a tenth (`u16::MAX`),
+/// so that verdicts given together do not end together. It only ever shortens. Neither the time
+/// nor its stale part passes the end of the credential and [`GRACE`]: past that, the credential is
+/// known to be dead whether or not the authority can be reached.
+#[must_use]
+pub fn keep(
+    max_age: Option<Duration>,
+    expires_at: Option<u64>,
+    caps: Caps,
+    jitter: u16,
+    now: u64,
+) -> Option<Keep> {
+    let left = expires_at.map_or(Duration::MAX, |end| {
+        Duration::from_secs(end.saturating_add(GRACE.as_secs()).saturating_sub(now))
+    });
+    let ttl = shorten(max_age?.min(caps.max_ttl).min(left), jitter);
+    let stale = caps.stale_if_error.min(left.saturating_sub(ttl));
+    (!ttl.is_zero()).then_some(Keep { ttl, stale })
+}
+
+/// Divides a time by jitter's full scale, and by ten.
+const FULL_JITTER: u128 = 655_350;
+
+/// Whole nanoseconds throughout: a longer time never comes out shorter, which floats can't promise.
+fn shorten(time: Duration, jitter: u16) -> Duration {
+    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let cut = u128::from(nanos).saturating_mul(u128::from(jitter)) / FULL_JITTER;
+    Duration::from_nanos(nanos.saturating_sub(u64::try_from(cut).unwrap_or(nanos)))
+}
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "an overflow fails the test, as it should")]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::{Caps, Keep, keep};
+
+    const CAPS: Caps = Caps { max_ttl: Duration::from_mins(5), stale_if_error: Duration::from_mins(1) };
+    const NOW: u64 = 1_800_000_000;
+
+    fn seconds(ttl: u64, stale: u64) -> Keep {
+        Keep { ttl: Duration::from_secs(ttl), stale: Duration::from_secs(stale) }
+    }
+
+    /// Scenario: each of the three bounds is the least one in turn, without jitter.
+    /// Guarantees: the least one wins, and the stale part ends with the credential's grace.
+    #[test]
+    fn the_least_bound_wins() {
+        let age = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(keep(age(100), None, CAPS, 0, NOW), Some(seconds(100, 60)));
+        assert_eq!(keep(age(900), None, CAPS, 0, NOW), Some(seconds(300, 60)));
+        assert_eq!(keep(age(900), Some(NOW + 40), CAPS, 0, NOW), Some(seconds(100, 0)));
+        assert_eq!(keep(age(90), Some(NOW + 40), CAPS, 0, NOW), Some(seconds(90, 10)));
+        assert_eq!(keep(age(10), Some(NOW + 40), CAPS, 0, NOW), Some(seconds(10, 60)));
+    }
+
+    /// Scenario: no max-age, a zero one, a zero cap, and credentials at and past the end of their grace.
+    /// Guarantees: nothing is kept for no time at all; one second of grace left is still kept.
+    #[test]
+    fn what_may_not_be_kept_is_not() {
+        let age = Some(Duration::from_mins(1));
+        assert_eq!(keep(None, None, CAPS, 0, NOW), None);
+        assert_eq!(keep(None, Some(NOW + 1000), CAPS, 0, NOW), None);
+        assert_eq!(keep(Some(Duration::ZERO), None, CAPS, 0, NOW), None);
+        assert_eq!(keep(age, None, Caps { max_ttl: Duration::ZERO, ..CAPS }, 0, NOW), None);
+        assert_eq!(keep(age, Some(NOW - 59), CAPS, 0, NOW), Some(seconds(1, 0)));
+        assert_eq!(keep(age, Some(NOW - 60), CAPS, 0, NOW), None);
+        assert_eq!(keep(age, Some(0), CAPS, 0, NOW), None);
+    }
+
+    /// Scenario: no jitter, half of it and all of it.
+    /// Guarantees: it takes off nothing, a twentieth and a tenth.
+    #[test]
+    fn jitter_takes_off_up_to_a_tenth() {
+        let ttl = |jitter| keep(Some(Duration::from_secs(200)), None, CAPS, jitter, NOW).unwrap().ttl;
+        assert_eq!(ttl(0), Duration::from_secs(200));
+        assert_eq!(ttl(u16::MAX / 2).as_secs(), 190);
+        assert_eq!(ttl(u16::MAX), Duration::from_mins(3));
+    }
+
+    /// Scenario: the largest values that each input can hold.
+    /// Guarantees: no overflow, and a result within the bounds.
+    #[test]
+    fn extremes_do_not_overflow() {
+        let caps = Caps { max_ttl: Duration::MAX, stale_if_error: Duration::MAX };
+        let kept = keep(Some(Duration::MAX), Some(u64::MAX), caps, u16::MAX, 0).unwrap();
+        assert!(kept.ttl > Duration::from_secs(1 << 33));
+        assert_eq!(keep(Some(Duration::MAX), Some(0), caps, 0, u64::MAX), None);
+    }
+
+    prop_compose! {
+        fn duration()(nanos in prop_oneof![0_u64..5, 0_u64..400_000_000_000, any::<u64>()]) -> Duration {
+            Duration::from_nanos(nanos)
+        }
+    }
+
+    proptest! {
+        /// Scenario: any bounds, any jitter, any clock.
+        /// Guarantees: never longer than any bound, never cut by more than a tenth, never zero, and the stale
+        /// part ends with the credential's grace.
+        #[test]
+        fn never_longer_than_any_bound(
+            max_age in duration(), max_ttl in duration(), stale_if_error in duration(),
+            expires_at in proptest::option::of(prop_oneof![NOW - 100..NOW + 1000, any::<u64>()]),
+            jitter: u16, now in prop_oneof![Just(NOW), any::<u64>()],
+        ) {
+            let left = expires_at.map(|end| end.saturating_add(60).saturating_sub(now));
+            let least = left.map_or(max_age.min(max_ttl), |left| {
+                max_age.min(max_ttl).min(Duration::from_secs(left))
+            });
+            match keep(Some(max_age), expires_at, Caps { max_ttl, stale_if_error }, jitter, now) {
+                None => prop_assert!(least.is_zero()),
+                Some(Keep { ttl, stale }) => {
+                    prop_assert!(!ttl.is_zero() && ttl <= least);
+                    prop_assert!(ttl.as_nanos() >= least.as_nanos() * 9 / 10);
+                    prop_assert!(stale <= stale_if_error);
+                    if let Some(left) = left {
+                        prop_assert!(ttl + stale <= Duration::from_secs(left));
+                    }
+                }
+            }
+        }
+
+        /// Scenario: one input grows, the rest stays.
+        /// Guarantees: a longer max-age, a longer cap or a later end never keeps for a shorter time; a later
+        /// clock or more jitter never for a longer one.
+        #[test]
+        fn monotone(
+            low in duration(), more in duration(), max_ttl in duration(), end in NOW - 100..NOW + 1000,
+            later in 0_u64..1000, jitter: u16, other: u16,
+        ) {
+            let caps = Caps { max_ttl, ..CAPS };
+            let ttl = |age, end, caps, jitter, now| {
+                keep(Some(age), Some(end), caps, jitter, now).map_or(Duration::ZERO, |kept| kept.ttl)
+            };
+            let base = ttl(low, end, caps, jitter, NOW);
+            prop_assert!(ttl(low.saturating_add(more), end, caps, jitter, NOW) >= base);
+            prop_assert!(ttl(low, end + later, caps, jitter, NOW) >= base);
+            let wider = Caps { max_ttl: max_ttl.saturating_add(more), ..CAPS };
+            prop_assert!(ttl(low, end, wider, jitter, NOW) >= base);
+            prop_assert!(ttl(low, end, caps, jitter, NOW + later) <= base);
+            prop_assert!(ttl(low, end, caps, jitter.max(other), NOW) <= base);
+        }
+    }
+}

@@ -1,4 +1,6 @@
-//! Verdicts kept.
+//! Verdicts kept: how long, how many, and one question to the authority whoever asks. It never
+//! judges a credential and never turns "could not decide" into a denial.
 
 pub mod freshness;
+pub(crate) mod table;
 pub mod verdict;

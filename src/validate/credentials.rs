@@ -281,6 +281,19 @@ pub enum CredentialError {
     BadShape,
 }
 
+#[cfg(test)]
+impl Credentials {
+    /// Credentials with a digest of the test's choosing and no tokens.
+    pub(crate) fn for_test(digest: [u8; 32]) -> Self {
+        Self {
+            digest: Digest(digest),
+            runner_key: 0,
+            runner_token: Zeroizing::new(Vec::new()),
+            job_token: Zeroizing::new(Vec::new()),
+        }
+    }
+}
+
 /// Credentials for the tests of this module's neighbours.
 #[cfg(test)]
 pub(in crate::validate) mod test_support {

@@ -34,6 +34,22 @@ pub trait Validator: fmt::Debug + Send + Sync + 'static {
     /// [`Undetermined`] when the authority gave no usable word about exactly these bytes. A caller
     /// must turn that into "try again later", never into a denial.
     fn validate<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Verdict, Undetermined>>;
+
+    /// Whether a positive verdict on these credentials is at hand without asking anybody. What is
+    /// counted against a shared address must not stop a sender that is known.
+    fn known(&self, _credentials: &Credentials) -> bool {
+        false
+    }
+}
+
+impl<T: Validator + ?Sized> Validator for Arc<T> {
+    fn validate<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Verdict, Undetermined>> {
+        T::validate(self, question)
+    }
+
+    fn known(&self, credentials: &Credentials) -> bool {
+        T::known(self, credentials)
+    }
 }
 
 /// One question to an authority. Cheap to clone: a cache detaches the call from its first caller.
@@ -195,5 +211,19 @@ impl fmt::Debug for Identity {
             .field("trace_id", &self.trace_id)
             .field("claims", &self.claims)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::sync::Arc;
+
+    use super::{Claims, Identity};
+    use crate::otlp::{TraceId, rewrite::Stamp};
+
+    /// An identity that no authority proved, for the tests of what stands behind `validate`.
+    pub(crate) fn identity(trace_id: TraceId, job_key: u64, runner_key: u64) -> Arc<Identity> {
+        let (claims, stamp) = (Claims::default(), Stamp::default());
+        Arc::new(Identity { trace_id, claims, job_key, runner_key, stamp })
     }
 }
