@@ -2,6 +2,7 @@
 //! All of a charge is taken or none of it, and what a later stage refuses is given back. It never
 //! decides who a sender is and never sees a credential.
 
+mod bucket;
 pub mod failures;
 pub mod local;
 
@@ -14,10 +15,10 @@ use crate::validate::Identity;
 /// Where the state of limits lives: in this process, or shared by replicas.
 pub trait LimitStore: fmt::Debug + Send + Sync + 'static {
     /// Takes `cost` from every limit that holds for `subject`, or nothing at all.
-    fn take<'a>(&'a self, subject: Subject, cost: Cost) -> BoxFuture<'a, Decision>;
+    fn take(&self, subject: Subject, cost: Cost) -> BoxFuture<'_, Decision>;
 
     /// Grants as many of `wanted` spans as the job's budget still has, and takes them from it.
-    fn take_budget<'a>(&'a self, subject: Subject, wanted: u64) -> BoxFuture<'a, u64>;
+    fn take_budget(&self, subject: Subject, wanted: u64) -> BoxFuture<'_, u64>;
 
     /// Gives back what a later stage refused: a taken cost and granted spans of the budget.
     fn give_back(&self, subject: Subject, cost: Cost, budget: u64);

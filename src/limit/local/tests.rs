@@ -1,0 +1,280 @@
+//! The limits of one process under a clock that the test moves.
+
+use std::{sync::Arc, time::Duration};
+
+use governor::clock::FakeRelativeClock;
+
+use super::{Local, MAX_JOBS, MAX_RUNNERS};
+use crate::{
+    config::{Limits, Mode, PerJob, PerRunner, units::ByteSize},
+    limit::{Cost, Decision, Limit, LimitStore, Subject},
+    metrics::Metrics,
+};
+
+const SUBJECT: Subject = Subject { runner: 1, job: 2 };
+const REQUEST: Cost = Cost { requests: 1, spans: 0, bytes: 0 };
+
+/// 100 requests/s per runner; per job 10 requests/s, 100 spans/s and 1,000 bytes/s; bursts of two seconds.
+fn limits() -> Limits {
+    let burst = Duration::from_secs(2);
+    Limits {
+        per_runner: PerRunner { requests_per_second: 100, burst, mode: Mode::Enforce },
+        per_job: PerJob {
+            requests_per_second: 10,
+            spans_per_second: 100,
+            bytes_per_second: ByteSize(1_000),
+            burst,
+            mode: Mode::Enforce,
+        },
+        ..Limits::default()
+    }
+}
+
+fn local(limits: &Limits) -> (Local<FakeRelativeClock>, FakeRelativeClock) {
+    let clock = FakeRelativeClock::default();
+    (Local::with_clock(limits, 1_000, Arc::new(Metrics::new()), clock.clone()), clock)
+}
+
+/// `take` is ready at once: the state is in this process.
+fn take<C>(local: &Local<C>, subject: Subject, cost: Cost) -> Decision
+where
+    Local<C>: LimitStore,
+    C: governor::clock::Clock,
+{
+    futures_util::FutureExt::now_or_never(local.take(subject, cost)).unwrap()
+}
+
+fn spans(spans: u64) -> Cost {
+    Cost { spans, ..Cost::default() }
+}
+
+fn refused(limit: Limit, millis: u64) -> Decision {
+    Decision::Refused { limit, retry_after: Duration::from_millis(millis) }
+}
+
+/// How often a cost passes at this moment.
+fn passes(local: &Local<FakeRelativeClock>, subject: Subject, cost: Cost) -> u64 {
+    (0..10_000).take_while(|_| take(local, subject, cost) == Decision::Taken).count() as u64
+}
+
+/// Scenario: a job asks as fast as it may for a minute, in requests, in spans and in bytes.
+/// Guarantees: its rate and its burst, within 1 %, for each of the three.
+#[test]
+fn rates_are_right_within_one_percent() {
+    let costs = [(REQUEST, 10, 1), (spans(7), 100, 7), (Cost { bytes: 13, ..Cost::default() }, 1_000, 13)];
+    for (cost, rate, portion) in costs {
+        let (local, clock) = local(&limits());
+        let mut taken = 0;
+        for _ in 0..6_000 {
+            taken += portion * passes(&local, SUBJECT, cost);
+            clock.advance(Duration::from_millis(10));
+        }
+        let ideal = rate * 62;
+        assert!(taken.abs_diff(ideal) * 100 <= ideal, "{taken} of {ideal}");
+    }
+}
+
+/// Scenario: twenty jobs of one runner ask at once.
+/// Guarantees: each has its own burst, and the runner's burst holds over all of them.
+#[test]
+fn a_runner_is_limited_over_its_jobs() {
+    let (local, _clock) = local(&limits());
+    let taken: Vec<u64> = (0..20).map(|job| passes(&local, Subject { runner: 1, job }, REQUEST)).collect();
+    assert_eq!(taken[..10], [20; 10]);
+    assert_eq!(taken[10..], [0; 10]);
+    assert_eq!(take(&local, Subject { runner: 1, job: 19 }, REQUEST), refused(Limit::RunnerRequests, 10));
+    assert_eq!(passes(&local, Subject { runner: 2, job: 30 }, REQUEST), 20);
+}
+
+/// Scenario: a charge that one limit refuses and the others would grant; one that two refuse; one that can never fit.
+/// Guarantees: nothing at all is taken; the longest wait is told; what can never fit wins over what can wait.
+#[test]
+fn all_or_nothing() {
+    let (local, _clock) = local(&limits());
+    assert_eq!(take(&local, SUBJECT, spans(200)), Decision::Taken);
+    for _ in 0..500 {
+        let cost = Cost { requests: 1, spans: 50, bytes: 100 };
+        assert_eq!(take(&local, SUBJECT, cost), refused(Limit::JobSpans, 500));
+    }
+    assert_eq!(passes(&local, SUBJECT, Cost { requests: 1, spans: 0, bytes: 100 }), 20);
+    assert_eq!(passes(&local, Subject { runner: 1, job: 3 }, REQUEST), 20);
+
+    let both = Cost { requests: 1, spans: 100, bytes: 500 };
+    assert_eq!(take(&local, SUBJECT, both), refused(Limit::JobSpans, 1_000));
+    let both = Cost { requests: 1, spans: 10, bytes: 500 };
+    assert_eq!(take(&local, SUBJECT, both), refused(Limit::JobBytes, 500));
+    let never = Cost { requests: 1, spans: 100, bytes: 2_001 };
+    assert_eq!(take(&local, SUBJECT, never), Decision::NeverFits { limit: Limit::JobBytes });
+    assert_eq!(take(&local, SUBJECT, spans(201)), Decision::NeverFits { limit: Limit::JobSpans });
+    assert_eq!(take(&local, SUBJECT, Cost::default()), Decision::Taken);
+}
+
+/// Scenario: a charge is given back, whole and in part; then more than was ever taken, and to keys that are not there.
+/// Guarantees: what is given back can be taken again, never more than a full bucket, and nothing appears.
+#[test]
+fn what_is_given_back_can_be_taken_again() {
+    let (local, clock) = local(&limits());
+    clock.advance(Duration::from_secs(1_000));
+    let cost = Cost { requests: 20, spans: 200, bytes: 2_000 };
+    for _ in 0..10 {
+        assert_eq!(take(&local, SUBJECT, cost), Decision::Taken);
+        assert_eq!(take(&local, SUBJECT, REQUEST), refused(Limit::JobRequests, 100));
+        local.give_back(SUBJECT, cost, 0);
+    }
+    assert_eq!(take(&local, SUBJECT, cost), Decision::Taken);
+    local.give_back(SUBJECT, Cost { requests: 0, spans: 30, bytes: 0 }, 0);
+    assert_eq!(passes(&local, SUBJECT, spans(1)), 30);
+    for _ in 0..100 {
+        local.give_back(SUBJECT, cost, 5_000);
+    }
+    assert_eq!(passes(&local, SUBJECT, spans(1)), 200);
+    local.give_back(Subject { runner: 8, job: 9 }, cost, 1);
+    assert_eq!((local.runners.len(), local.jobs.len()), (1, 1));
+}
+
+/// Scenario: the same flood in shadow mode and in off mode, one group of limits at a time.
+/// Guarantees: shadow takes what enforce would take, refuses nothing and says what it would have refused; off is silent.
+#[test]
+fn shadow_only_counts() {
+    let mut shadow = limits();
+    shadow.per_job.mode = Mode::Shadow;
+    let (both, clock) = local(&shadow);
+    for _ in 0..20 {
+        let words = both.charge(SUBJECT, REQUEST).words;
+        assert_eq!(words[..], [(Limit::RunnerRequests, "allowed"), (Limit::JobRequests, "allowed")]);
+    }
+    for _ in 0..80 {
+        let inquiry = both.charge(SUBJECT, REQUEST);
+        assert_eq!(inquiry.decision, Decision::Taken);
+        assert_eq!(
+            inquiry.words[..],
+            [(Limit::RunnerRequests, "allowed"), (Limit::JobRequests, "would_refuse")]
+        );
+    }
+    assert_eq!(take(&both, SUBJECT, spans(1_000_000)), Decision::Taken);
+    clock.advance(Duration::from_millis(100));
+    assert_eq!(both.charge(SUBJECT, REQUEST).words[1], (Limit::JobRequests, "allowed"));
+    let runner =
+        (0..1_000).map(|_| take(&both, SUBJECT, REQUEST)).filter(|word| *word == Decision::Taken).count();
+    assert_eq!(runner, 109);
+
+    shadow.per_job.mode = Mode::Off;
+    let (off, _clock) = local(&shadow);
+    let inquiry = off.charge(SUBJECT, Cost { requests: 1, spans: 1_000_000, bytes: 1_000_000 });
+    assert_eq!(
+        (inquiry.decision, &inquiry.words[..]),
+        (Decision::Taken, &[(Limit::RunnerRequests, "allowed")][..])
+    );
+}
+
+/// Scenario: a job asks for its budget of 1,000 spans in portions, gives some back, and another job asks too.
+/// Guarantees: a partial grant at the end, nothing after it, what is given back is granted again, jobs apart.
+#[test]
+fn a_budget_is_granted_in_part() {
+    let (local, clock) = local(&limits());
+    let budget =
+        |subject, wanted| futures_util::FutureExt::now_or_never(local.take_budget(subject, wanted)).unwrap();
+    assert_eq!([600, 600, 1].map(|wanted| budget(SUBJECT, wanted)), [600, 400, 0]);
+    clock.advance(Duration::from_mins(30));
+    assert_eq!(budget(SUBJECT, 1), 0);
+    local.give_back(SUBJECT, Cost::default(), 30);
+    assert_eq!([10, 100].map(|wanted| budget(SUBJECT, wanted)), [10, 20]);
+    assert_eq!(budget(Subject { runner: 1, job: 3 }, u64::MAX), 1_000);
+}
+
+/// Scenario: a reload halves a rate, raises the budget and turns a shadow limit on.
+/// Guarantees: the new rates hold at once, and what was taken before stays taken.
+#[test]
+fn a_reload_forgets_nothing() {
+    let (local, clock) = local(&limits());
+    clock.advance(Duration::from_secs(500));
+    assert_eq!(passes(&local, SUBJECT, REQUEST), 20);
+    assert_eq!(local.spend(SUBJECT, 5_000), 1_000);
+    let mut slower = limits();
+    slower.per_job.requests_per_second = 5;
+    local.reconfigure(&slower, 1_500);
+    assert_eq!(take(&local, SUBJECT, REQUEST), refused(Limit::JobRequests, 200));
+    clock.advance(Duration::from_secs(2));
+    assert_eq!(passes(&local, SUBJECT, REQUEST), 10);
+    assert_eq!(local.spend(SUBJECT, 5_000), 500);
+}
+
+/// Scenario: the defaults of the configuration, and rates of zero.
+/// Guarantees: a usual export passes; a rate of zero lets nothing pass and says that waiting is no use.
+#[test]
+fn defaults_and_zero() {
+    let (local, _clock) = local(&Limits::default());
+    let export = Cost { requests: 1, spans: 1_000, bytes: 4 << 20 };
+    assert_eq!(take(&local, SUBJECT, export), Decision::Taken);
+    let mut zero = limits();
+    zero.per_job.requests_per_second = 0;
+    local.reconfigure(&zero, 0);
+    assert_eq!(take(&local, SUBJECT, REQUEST), Decision::NeverFits { limit: Limit::JobRequests });
+    assert_eq!(local.spend(SUBJECT, 1), 0);
+}
+
+/// Scenario: eight threads take and give back for four jobs of one runner, on a clock that stands still.
+/// Guarantees: never more than the burst is out for a job or the runner, and all of it can be had at the end.
+#[test]
+fn threads_never_take_too_much() {
+    let mut tight = limits();
+    tight.per_runner.requests_per_second = 30;
+    let (local, _clock) = local(&tight);
+    let taken: Vec<[u64; 4]> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8_u64)
+            .map(|thread| {
+                let local = &local;
+                scope.spawn(move || {
+                    let mut taken = [0; 4];
+                    for round in 0..2_000_u64 {
+                        let job = (round + thread) % 4;
+                        let subject = Subject { runner: 1, job };
+                        if take(local, subject, REQUEST) == Decision::Taken {
+                            if round % 3 == 0 && round < 1_900 {
+                                local.give_back(subject, REQUEST, 0);
+                            } else {
+                                taken[usize::try_from(job).unwrap()] += 1;
+                            }
+                        }
+                    }
+                    taken
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let of_job = |job: usize| taken.iter().map(|thread| thread[job]).sum::<u64>();
+    assert!((0..4).all(|job| of_job(job) <= 20));
+    assert_eq!((0..4).map(of_job).sum::<u64>(), 60);
+}
+
+/// Scenario: eight threads want more of one job's budget than there is.
+/// Guarantees: the grants add up to the budget exactly.
+#[test]
+fn threads_share_a_budget_exactly() {
+    let (local, _clock) = local(&limits());
+    let granted: u64 = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| (0..100).map(|_| local.spend(SUBJECT, 7)).sum::<u64>())).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert_eq!(granted, 1_000);
+}
+
+/// Scenario: one job in use beside more one-time jobs and runners than state is kept for.
+/// Guarantees: both tables stay within their bounds, and the job in use keeps its spent budget.
+#[test]
+fn state_is_bounded_and_the_busy_stay() {
+    let (local, clock) = local(&limits());
+    assert_eq!(local.spend(SUBJECT, 1_000), 1_000);
+    for key in 0..1_200_000 {
+        if key % 20_000 == 0 {
+            clock.advance(Duration::from_secs(1));
+            assert_eq!(local.spend(SUBJECT, 1), 0);
+        }
+        local.charge(Subject { runner: key + 1_000, job: key + 1_000 }, REQUEST);
+    }
+    assert!((900_000..=MAX_JOBS).contains(&local.jobs.len()));
+    assert!((180_000..=MAX_RUNNERS).contains(&local.runners.len()));
+    assert_eq!(local.spend(SUBJECT, 1), 0);
+}
