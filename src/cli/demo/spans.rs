@@ -138,17 +138,20 @@ pub(super) fn to_json(export: &ExportTraceServiceRequest) -> anyhow::Result<Valu
 }
 
 fn span_to_json(span: &Span) -> anyhow::Result<Value> {
-    Ok(json!({
+    let mut json = json!({
         "traceId": hex(&span.trace_id),
         "spanId": hex(&span.span_id),
-        "parentSpanId": hex(&span.parent_span_id),
         "name": span.name,
         "kind": span.kind,
         "startTimeUnixNano": span.start_time_unix_nano.to_string(),
         "endTimeUnixNano": span.end_time_unix_nano.to_string(),
         "attributes": attributes_to_json(&span.attributes)?,
         "status": { "code": span.status.as_ref().map_or(0, |status| status.code) },
-    }))
+    });
+    if let Some(members) = json.as_object_mut().filter(|_| !span.parent_span_id.is_empty()) {
+        members.insert("parentSpanId".to_owned(), hex(&span.parent_span_id).into());
+    }
+    Ok(json)
 }
 
 fn attributes_to_json(attributes: &[KeyValue]) -> anyhow::Result<Vec<Value>> {
