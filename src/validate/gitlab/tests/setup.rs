@@ -94,6 +94,19 @@ async fn the_signature_verifies() {
     assert_eq!(seen.headers.len(), 10, "{:?}", seen.headers);
 }
 
+/// Scenario: a request that has been built and not sent yet.
+/// Guarantees: both tokens are marked, so that neither `Debug` nor HTTP/2's compression tables hold them.
+#[test]
+fn tokens_are_marked_sensitive() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _entered = runtime.enter();
+    let request = authority(&config("https://gitlab.example.com")).request(&question(), 0).unwrap();
+    let marked = request.headers().iter().filter(|(_, value)| value.is_sensitive());
+    let marked: Vec<_> = marked.map(|(name, _)| name.as_str()).collect();
+    assert_eq!(marked, ["runner-token", "job-token"]);
+    assert!(!format!("{request:?}").contains("canary"));
+}
+
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
