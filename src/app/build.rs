@@ -3,8 +3,6 @@
 
 use std::{path::Path, sync::Arc};
 
-use http::HeaderName;
-
 use crate::{
     cache::verdict::Cached,
     config::{AlsoStrip, Config},
@@ -18,11 +16,10 @@ use crate::{
     },
     telemetry::RateCap,
     validate::{
-        Validator,
+        ASSERTED_KEYS, IdentityPolicy, Validator,
         credentials::{Digester, HeaderNames},
         fixed::Fixed,
         gitlab::Gitlab,
-        identity::{ASSERTED_KEYS, IdentityPolicy},
     },
 };
 
@@ -89,7 +86,7 @@ pub(super) fn gateway(config: &Config, lasting: &Lasting, before: Option<&Built>
         upstream,
         in_flight: lasting.in_flight.clone(),
         digester: Arc::clone(&lasting.digester),
-        names: header_names(config)?,
+        names: HeaderNames::from_config(&config.gitlab).map_err(|error| StartError(format!("gitlab: {error}")))?,
         policy: policy(config),
         settings: Settings::from(config),
         metrics: Arc::clone(&lasting.metrics),
@@ -99,7 +96,7 @@ pub(super) fn gateway(config: &Config, lasting: &Lasting, before: Option<&Built>
 }
 
 fn authority(config: &Config, lasting: &Lasting) -> Result<Arc<dyn Validator>, StartError> {
-    let identity = IdentityPolicy::new(&config.attributes);
+    let identity = IdentityPolicy::new(&config.attributes.service_name);
     let digester = Arc::clone(&lasting.digester);
     if !config.fixed.file.as_os_str().is_empty() {
         let fixed = Fixed::load(&config.fixed.file, identity, digester)
@@ -128,16 +125,6 @@ fn authority_files(config: &Config) -> Result<Vec<Vec<u8>>, StartError> {
 
 fn read(path: &Path) -> Result<Vec<u8>, StartError> {
     std::fs::read(path).map_err(|error| StartError(format!("{}: cannot be read: {error}", path.display())))
-}
-
-fn header_names(config: &Config) -> Result<HeaderNames, StartError> {
-    let name = |key: &str, text: &str| {
-        HeaderName::try_from(text).map_err(|_| StartError(format!("gitlab.{key}: \"{text}\" is no header name")))
-    };
-    Ok(HeaderNames {
-        runner_token: name("runner_token_header", &config.gitlab.runner_token_header)?,
-        job_token: name("job_token_header", &config.gitlab.job_token_header)?,
-    })
 }
 
 fn policy(config: &Config) -> Policy {
