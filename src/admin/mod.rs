@@ -1,1 +1,183 @@
-//! The operator's listener.
+//! The operator's listener: metrics, probes, a small index. It answers from memory; it never asks
+//! the authority or a collector, so that trouble there can't take every replica out at once.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE},
+};
+use http_body_util::Full;
+
+use crate::metrics;
+
+/// What the probes tell of the process.
+#[derive(Debug, Default)]
+pub struct Health {
+    started: AtomicBool,
+    draining: AtomicBool,
+    generation: AtomicU64,
+}
+
+impl Health {
+    /// A process that has not started yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Listeners are bound and a configuration holds.
+    pub fn set_started(&self) {
+        self.started.store(true, Ordering::Relaxed);
+        self.configuration_applied();
+    }
+
+    /// The process is about to end: load balancers shall send nothing new. There is no way back.
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// A configuration took effect, the first one or a later one.
+    pub fn configuration_applied(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether listeners are bound.
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// Whether the process is about to end.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// How many configurations took effect since the start, the first one included.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    fn state(&self) -> &'static str {
+        if self.is_draining() {
+            "draining"
+        } else if self.is_started() {
+            "ready"
+        } else {
+            "starting"
+        }
+    }
+}
+
+/// Answers a request on the admin listener; `render` gives the text of the metrics and runs only when
+/// they are asked for.
+pub fn respond(
+    health: &Health,
+    render: impl FnOnce() -> String,
+    method: &Method,
+    path: &str,
+) -> Response<Full<Bytes>> {
+    let is_probed = |good: bool| if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let state = health.state();
+    let (status, kind, body) = match path {
+        _ if !matches!(*method, Method::GET | Method::HEAD) => {
+            (StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD\n".to_owned())
+        }
+        "/metrics" => (StatusCode::OK, metrics::CONTENT_TYPE, render()),
+        "/-/liveness" => (StatusCode::OK, PLAIN, "alive\n".to_owned()),
+        "/-/readiness" => (is_probed(state == "ready"), PLAIN, format!("{state}\n")),
+        "/-/startup" => {
+            let started = health.is_started();
+            (is_probed(started), PLAIN, if started { "started\n" } else { "starting\n" }.to_owned())
+        }
+        "/" => (StatusCode::OK, PLAIN, index(health)),
+        _ => (StatusCode::NOT_FOUND, PLAIN, "not found; / lists what is here\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    response
+}
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+fn index(health: &Health) -> String {
+    format!(
+        "spangate {}\nstate: {}\nconfiguration: number {} since the start\n\n\
+         /metrics      OpenMetrics\n\
+         /-/liveness   200 while the process answers\n\
+         /-/readiness  200 when ready, 503 while starting or draining\n\
+         /-/startup    200 once started\n",
+        env!("CARGO_PKG_VERSION"),
+        health.state(),
+        health.generation(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    fn ask(health: &Health, method: &Method, path: &str) -> (u16, String, String) {
+        let response = respond(health, || "metrics\n# EOF\n".to_owned(), method, path);
+        let kind = response.headers()[CONTENT_TYPE].to_str().unwrap().to_owned();
+        let status = response.status().as_u16();
+        let body = futures_util::FutureExt::now_or_never(response.into_body().collect());
+        let body = body.expect("answers without waiting").unwrap().to_bytes();
+        (status, kind, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    /// Scenario: the life of a process, probed at each step.
+    /// Guarantees: alive always; ready only between start and drain, and the body says why not.
+    #[test]
+    fn probes_follow_the_life_of_the_process() {
+        let health = Health::new();
+        let probes = || {
+            ["/-/liveness", "/-/readiness", "/-/startup"].map(|path| {
+                let (status, _, body) = ask(&health, &Method::GET, path);
+                format!("{status} {}", body.trim_end())
+            })
+        };
+        assert_eq!(probes(), ["200 alive", "503 starting", "503 starting"]);
+        health.set_started();
+        assert_eq!(probes(), ["200 alive", "200 ready", "200 started"]);
+        health.configuration_applied();
+        assert_eq!(health.generation(), 2);
+        health.set_draining();
+        assert_eq!(probes(), ["200 alive", "503 draining", "200 started"]);
+        let (_, _, body) = ask(&health, &Method::GET, "/");
+        assert!(body.contains("state: draining\nconfiguration: number 2"), "{body}");
+    }
+
+    /// Scenario: the metrics, unknown paths, other methods.
+    /// Guarantees: the content type that Prometheus needs; 404 and 405 with `Allow`; metrics are made only when asked for.
+    #[test]
+    fn paths_and_methods() {
+        let health = Health::new();
+        let (status, kind, body) = ask(&health, &Method::GET, "/metrics");
+        assert_eq!(
+            (status, kind.as_str()),
+            (200, "application/openmetrics-text; version=1.0.0; charset=utf-8")
+        );
+        assert_eq!(body, "metrics\n# EOF\n");
+        assert_eq!(ask(&health, &Method::HEAD, "/metrics").0, 200);
+        for path in ["/metrics/", "/-/ready", "/..", "", "/v1/traces"] {
+            assert_eq!(ask(&health, &Method::GET, path).0, 404, "{path}");
+        }
+        let refused = respond(&health, || panic!("not asked for"), &Method::POST, "/metrics");
+        assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(refused.headers()[ALLOW], "GET, HEAD");
+        let probe = respond(&health, || panic!("not asked for"), &Method::GET, "/-/liveness");
+        assert_eq!(probe.status(), StatusCode::OK);
+    }
+}

@@ -45,11 +45,11 @@ settings! {
         /// Most positive verdicts kept.
         max_entries: u64 = 100_000;
         /// Longest time that a positive verdict is kept, whatever the authority says.
-        max_ttl: Duration = Duration::from_secs(300), as "super::units::duration";
+        max_ttl: Duration = Duration::from_mins(5), as "super::units::duration";
         /// How long a denial is kept.
         negative_ttl: Duration = Duration::from_secs(5), as "super::units::duration";
         /// How long past its end a positive verdict still serves while the authority gives no word; at most 60s.
-        stale_if_error: Duration = Duration::from_secs(60), as "super::units::duration";
+        stale_if_error: Duration = Duration::from_mins(1), as "super::units::duration";
         /// The last part of a verdict's time in which a hit asks again in the background: 0 (never) to 0.9.
         refresh_ahead: f64 = 0.1;
     }

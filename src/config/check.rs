@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, Uri, uri::Authority};
+use http::{HeaderName, Uri};
 
 use super::{
     AttributesMode, Config, Mode,
     units::{ByteSize, duration},
+    url::{base_url, is_endpoint, own_listener},
 };
 
 /// More listeners than this could take the metrics past 2,000 series.
@@ -22,7 +23,7 @@ pub const MAX_LISTENERS: usize = 16;
 pub const MAX_ENDPOINTS: usize = 32;
 
 /// Past its end a revoked pair still passes for this long at most (contract, section 2).
-const MAX_STALE: Duration = Duration::from_secs(60);
+const MAX_STALE: Duration = Duration::from_mins(1);
 
 /// Headers that HTTP, gRPC or the gateway itself give a meaning: none of them can carry a token.
 const TAKEN_HEADERS: &[&str] = &[
@@ -210,34 +211,6 @@ fn authority(config: &Config, problems: &mut Problems) {
     problems.unless(gitlab.max_concurrency > 0, &["gitlab.max_concurrency"], "must be at least 1");
 }
 
-/// What `gitlab.url` may look like. No message repeats the URL: it could hold a password.
-fn base_url(text: &str) -> Result<(), String> {
-    let authority = authority_of(text)?;
-    if authority.as_str().contains('@') {
-        return Err("must not hold a user name or password".into());
-    }
-    if text.contains(['?', '#']) {
-        return Err("must not hold a query or fragment".into());
-    }
-    Ok(())
-}
-
-/// The host and port of an absolute http or https URL.
-fn authority_of(text: &str) -> Result<Authority, String> {
-    let uri = text.parse::<Uri>().ok();
-    uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")))
-        .and_then(|uri| uri.into_parts().authority)
-        .filter(|authority| !authority.host().is_empty() && port_is_sound(authority))
-        .ok_or_else(|| "is no URL: write it as \"https://gitlab.example.com\"".to_owned())
-}
-
-/// `Authority` lets an empty port and one past 65535 pass, and then has none.
-fn port_is_sound(authority: &Authority) -> bool {
-    let text = authority.as_str();
-    let behind_host = text.rsplit(['@', ']']).next().unwrap_or(text);
-    !behind_host.contains(':') || authority.port_u16().is_some()
-}
-
 fn headers(config: &Config, problems: &mut Problems) {
     let gitlab = &config.gitlab;
     let names = [
@@ -285,7 +258,13 @@ fn limits(config: &Config, problems: &mut Problems) {
     let (runner, job, failures) =
         (&config.limits.per_runner, &config.limits.per_job, &config.limits.per_client_failures);
     let rates = [
-        ("per_runner", "requests_per_second", u64::from(runner.requests_per_second), runner.burst, runner.mode),
+        (
+            "per_runner",
+            "requests_per_second",
+            u64::from(runner.requests_per_second),
+            runner.burst,
+            runner.mode,
+        ),
         ("per_job", "requests_per_second", u64::from(job.requests_per_second), job.burst, job.mode),
         ("per_job", "spans_per_second", u64::from(job.spans_per_second), job.burst, job.mode),
         ("per_job", "bytes_per_second", job.bytes_per_second.0, job.burst, job.mode),
@@ -342,11 +321,7 @@ fn intake(config: &Config, problems: &mut Problems) {
     problems.unless(intake.max_connections > 0, &["intake.max_connections"], "must be at least 1");
     problems.unless(intake.max_streams > 0, &["intake.max_streams"], "must be at least 1");
     let mut at_least = |field: &str, size: ByteSize, other: &str, least: ByteSize| {
-        problems.unless(
-            size >= least,
-            &[field, other],
-            format!("must not be less than {other} ({least})"),
-        );
+        problems.unless(size >= least, &[field, other], format!("must not be less than {other} ({least})"));
     };
     at_least(
         "intake.max_inflated_size",
@@ -384,6 +359,12 @@ fn collector(config: &Config, problems: &mut Problems) {
             );
         }
         problems.unless(seen.insert(text), &[&field], "the same endpoint stands here twice");
+        if let Some(own) = own_listener(config, text) {
+            problems.add(
+                &[&field, &format!("listeners.{own}.address")],
+                format!("is this gateway's own listeners.{own}: write the address of the collector"),
+            );
+        }
     }
     problems.unless(!collector.timeout.is_zero(), &["collector.timeout"], "must be more than 0");
     let tls = &collector.tls;
@@ -398,13 +379,4 @@ fn collector(config: &Config, problems: &mut Problems) {
         &["collector.tls", "collector.endpoints"],
         "has no use without an https:// endpoint",
     );
-}
-
-fn is_endpoint(text: &str) -> bool {
-    let plain = text.strip_suffix('/').unwrap_or(text);
-    authority_of(plain).is_ok_and(|authority| {
-        authority.port_u16().is_some_and(|port| port > 0)
-            && !authority.as_str().contains('@')
-            && plain.ends_with(authority.as_str())
-    })
 }

@@ -2,7 +2,14 @@
 //! Precedence: file, then `SPANGATE_*` variables, then `--set`. It opens the configuration file and
 //! what `${file:}` names, nothing else.
 
-use std::{collections::BTreeSet, fmt, fs, io::Read as _, path::Path, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Write as _},
+    fs,
+    io::Read as _,
+    path::Path,
+    sync::Arc,
+};
 
 use super::{
     Config,
@@ -31,16 +38,20 @@ pub struct Mistake {
     pub problem: String,
 }
 
+/// Always one line: keys and values that hold line breaks are shown with them escaped.
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.source)?;
-        if let Some(line) = self.line {
-            write!(f, "{line}:")?;
+        let mut line = format!("{}:", self.source);
+        if let Some(number) = self.line {
+            write!(line, "{number}:")?;
         }
         if !self.field.is_empty() {
-            write!(f, " {}:", self.field)?;
+            write!(line, " {}:", self.field)?;
         }
-        write!(f, " {}", self.problem)
+        write!(line, " {}", self.problem)?;
+        line.chars().try_for_each(|c| {
+            if c.is_control() { write!(f, "{}", c.escape_default()) } else { f.write_char(c) }
+        })
     }
 }
 
@@ -133,17 +144,15 @@ fn assemble<'a>(
     for flaw in flaws {
         mistakes.add(&Origin::Line(flaw.line), flaw.field, flaw.problem);
     }
-    let (variables, flags): (Vec<_>, Vec<_>) =
-        overrides.iter().partition(|(name, _)| name.starts_with(PREFIX));
-    for (name, value) in variables.into_iter().chain(flags) {
+    let (variables, set): (Vec<_>, Vec<_>) = overrides.iter().partition(|(name, _)| name.starts_with(PREFIX));
+    for (name, value) in variables.into_iter().chain(set) {
         let (field, origin) = match name.strip_prefix(PREFIX) {
             Some(key) => {
                 (key.to_lowercase().replace("__", "."), Origin::Environment(Arc::from(name.as_str())))
             }
             None => (name.clone(), Origin::Flag),
         };
-        let placed =
-            override_value(value, &origin).and_then(|node| tree.set(&field, node));
+        let placed = override_value(value, &origin).and_then(|node| tree.set(&field, node));
         if let Err(problem) = placed {
             mistakes.add(&origin, field, problem);
         }
@@ -156,9 +165,7 @@ fn assemble<'a>(
 
 /// The overrides among the process's variables: all that begin with `SPANGATE_` except
 /// `SPANGATE_CONFIG` and the variables that Kubernetes sets for a service named `spangate...`.
-pub fn environment_overrides(
-    variables: impl Iterator<Item = (String, String)>,
-) -> Vec<(String, String)> {
+pub fn environment_overrides(variables: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
     variables
         .filter(|(name, _)| name.starts_with(PREFIX) && name != "SPANGATE_CONFIG" && !is_service_link(name))
         .collect()
@@ -171,9 +178,9 @@ fn is_service_link(name: &str) -> bool {
     if name.contains("__") {
         return false;
     }
-    let port = name.split_once("_PORT_").is_some_and(|(_, rest)| {
-        rest.split('_').next().is_some_and(|number| number.parse::<u16>().is_ok())
-    });
+    let port = name
+        .split_once("_PORT_")
+        .is_some_and(|(_, rest)| rest.split('_').next().is_some_and(|number| number.parse::<u16>().is_ok()));
     name.ends_with("_SERVICE_HOST")
         || name.ends_with("_SERVICE_PORT")
         || name.contains("_SERVICE_PORT_")

@@ -14,6 +14,7 @@ mod read;
 mod rules;
 mod substitute;
 mod tree;
+mod url;
 mod yaml;
 
 #[cfg(test)]

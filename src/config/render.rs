@@ -15,7 +15,8 @@ use super::{
 pub fn default_yaml() -> String {
     let mut out = String::from(
         "# Every key of Spangate with its default; made by `spangate config default`.\n\
-         # Only gitlab.url (or fixed.file) must be set. Durations: 250ms, 5s, 2m, 1h. Sizes: 512, 4KiB, 16MiB.\n\
+         # To be set: gitlab.url (or fixed.file), and collector.endpoints unless the collector has this machine's\n\
+         # port 4318 to itself. Durations: 250ms, 5s, 2m, 1h. Sizes: 512, 4KiB, 16MiB.\n\
          # Values may hold ${env:NAME}, ${env:NAME:-default} and ${file:/path}; $$ stands for a dollar sign.\n",
     );
     section(&mut out, Config::KEYS, &values(&Config::default()), 0, Style::Explained);
@@ -138,7 +139,10 @@ fn scalar(text: &str) -> String {
     let plain = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '/')
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_.:@+-".contains(&byte))
         && !text.ends_with(':')
-        && !matches!(text.to_ascii_lowercase().as_str(), "null" | "true" | "false" | "yes" | "no" | "on" | "y" | "n");
+        && !matches!(
+            text.to_ascii_lowercase().as_str(),
+            "null" | "true" | "false" | "yes" | "no" | "on" | "y" | "n"
+        );
     let measured = text.starts_with(|first: char| first.is_ascii_digit())
         && text.ends_with(|last: char| last.is_ascii_alphabetic())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -162,8 +166,12 @@ fn tables(out: &mut String, path: &str, keys: &[Key], values: &Value) {
         out.push_str("\n| key | default | meaning |\n|---|---|---|\n");
         for key in leaves {
             let default = flow(values.get(key.name).unwrap_or(&Value::Null), Style::Explained);
-            let _infallible =
-                writeln!(out, "| `{path}{}` | `{default}` | {} |", key.name, sentence(key).replace('|', "\\|"));
+            let _infallible = writeln!(
+                out,
+                "| `{path}{}` | `{default}` | {} |",
+                key.name,
+                sentence(key).replace('|', "\\|")
+            );
         }
     }
     for key in sections {

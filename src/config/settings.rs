@@ -40,6 +40,10 @@ macro_rules! settings {
         $(#[doc = $about])+
         #[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
         #[serde(default, deny_unknown_fields)]
+        #[allow(
+            clippy::struct_field_names,
+            reason = "keys are named for the file's readers; only some sections need this, so `expect` can't stand here"
+        )]
         pub struct $name {$(
             $(#[doc = $doc])+
             $(#[serde(with = $with)])?

@@ -136,7 +136,9 @@ impl Node {
                         }
                         Ok(_) => return Err(no_such_element(length)),
                         Err(_) => {
-                            return Err(format!("\"{part}\" stands where the index of a list element belongs"));
+                            return Err(format!(
+                                "\"{part}\" stands where the index of a list element belongs"
+                            ));
                         }
                     }
                 }

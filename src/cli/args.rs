@@ -1,0 +1,139 @@
+//! The command line's shape: commands, flags, what they mean. It runs nothing.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, Mistakes, load::environment_overrides};
+
+/// The exit code for a configuration that can't be used (`EX_USAGE` of sysexits.h).
+pub const EXIT_USAGE: u8 = 64;
+
+/// The token-auth gateway for GitLab CI job telemetry.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "spangate", version, about, long_about = None)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Serve until SIGTERM or SIGINT; SIGHUP reads the configuration again
+    Run(ConfigArgs),
+    /// Do what start does, without binding: exit 0, or 64 with every mistake on stderr
+    Check(ConfigArgs),
+    /// Print the defaults, the reference or the effective values
+    Config {
+        /// What to print.
+        #[command(subcommand)]
+        what: ConfigCommand,
+    },
+    /// Try it on loopback: an authority, the gateway and a collector in one process
+    Demo(DemoArgs),
+}
+
+/// What `spangate config` prints.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Every key with its default and its meaning, as YAML
+    Default,
+    /// Every key with its default and its meaning, as Markdown
+    Reference,
+    /// The values that hold after file, environment and flags, as YAML
+    Show(ConfigArgs),
+}
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ConfigArgs {
+    /// The configuration file; without one all keys have their defaults
+    #[arg(long, short, env = "SPANGATE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Override a single key, such as gitlab.url=https://gitlab.example.com; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub set: Vec<(String, String)>,
+}
+
+impl ConfigArgs {
+    /// Reads file, environment and flags, in this order of precedence: flags win.
+    ///
+    /// # Errors
+    /// Every mistake with its place.
+    pub fn load(&self) -> Result<Config, Mistakes> {
+        // Variables that are not text can't be meant for us, and `vars()` would panic over them.
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let overrides: Vec<_> =
+            environment_overrides(variables).into_iter().chain(self.set.iter().cloned()).collect();
+        let variable = |name: &str| std::env::var(name).ok();
+        match &self.config {
+            Some(path) => Config::load(path, &variable, &overrides),
+            None => Config::from_text("", "(no file)", &variable, &overrides),
+        }
+    }
+
+    /// What messages call the configuration.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.config.as_ref().map_or_else(|| "(no file)".to_owned(), |path| path.display().to_string())
+    }
+}
+
+/// How the demo ends.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct DemoArgs {
+    /// End after the table in place of staying up; exit 0 only if every outcome was as designed
+    #[arg(long)]
+    pub once: bool,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it as KEY=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// Scenario: clap examines the definitions.
+    /// Guarantees: no flag clashes with another.
+    #[test]
+    fn the_definitions_hold() {
+        Cli::command().debug_assert();
+    }
+
+    /// Scenario: the command lines that the docs promise, and one that is wrong.
+    /// Guarantees: they parse to what they say; a `--set` without a key is refused.
+    #[test]
+    fn promised_command_lines_parse() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map(|cli| cli.command);
+        match parse("spangate run --config /f.yaml --set a.b=c=d --set e=").unwrap() {
+            Command::Run(args) => {
+                assert_eq!(args.config, Some(PathBuf::from("/f.yaml")));
+                let expected = [("a.b", "c=d"), ("e", "")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+                assert_eq!(args.set, expected);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(parse("spangate check -c f"), Ok(Command::Check(_))));
+        assert!(matches!(
+            parse("spangate config default"),
+            Ok(Command::Config { what: ConfigCommand::Default })
+        ));
+        assert!(matches!(
+            parse("spangate config show"),
+            Ok(Command::Config { what: ConfigCommand::Show(_) })
+        ));
+        assert!(matches!(parse("spangate demo --once"), Ok(Command::Demo(DemoArgs { once: true }))));
+        assert!(parse("spangate run --set =x").is_err());
+        assert!(parse("spangate").is_err());
+    }
+}

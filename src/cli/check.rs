@@ -1,0 +1,82 @@
+//! `spangate check`: everything that start would refuse, without binding an address. It asks neither
+//! GitLab nor a collector: a check must give the same answer on a laptop.
+
+use std::io::{self, Write};
+
+use crate::app;
+
+use super::args::{ConfigArgs, EXIT_USAGE};
+
+/// Reads and checks the configuration, then the files that it names. The result is the exit code: 0, or
+/// 64 with every mistake on stderr, one a line.
+#[must_use]
+pub fn run(args: &ConfigArgs) -> u8 {
+    check(args, &mut io::stdout().lock(), &mut io::stderr().lock())
+}
+
+fn check(args: &ConfigArgs, out: &mut impl Write, errors: &mut impl Write) -> u8 {
+    let mistakes = match args.load() {
+        Err(mistakes) => mistakes.0.iter().map(ToString::to_string).collect(),
+        // Files are tried only for a configuration that is sound: else they may not be the ones that are meant.
+        Ok(config) => match app::check(&config) {
+            Err(problems) => problems.iter().map(|problem| format!("{}: {problem}", args.name())).collect(),
+            Ok(()) => Vec::new(),
+        },
+    };
+    // A closed pipe does not change the verdict.
+    let _ignored = if mistakes.is_empty() {
+        writeln!(out, "{}: the configuration can be used", args.name())
+    } else {
+        mistakes.iter().try_for_each(|mistake| writeln!(errors, "{mistake}"))
+    };
+    if mistakes.is_empty() { 0 } else { EXIT_USAGE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_with(set: &[(&str, &str)], text: &str) -> (u8, String, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("spangate.yaml");
+        std::fs::write(&path, text).unwrap();
+        let set = set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let args = ConfigArgs { config: Some(path), set };
+        let (mut out, mut errors) = (Vec::new(), Vec::new());
+        let code = check(&args, &mut out, &mut errors);
+        let place = format!("{}/", dir.path().display());
+        let plain = |bytes| String::from_utf8(bytes).unwrap().replace(&place, "");
+        (code, plain(out), plain(errors))
+    }
+
+    /// Scenario: a good configuration, one with two mistakes, a flag that mends and one that breaks.
+    /// Guarantees: 0 and one line on stdout, or 64 and each mistake with file, line and key on stderr.
+    #[test]
+    fn verdicts_and_exit_codes() {
+        let good = "gitlab: { url: https://gitlab.example.com }\ncollector: { endpoints: [http://c:1] }\n";
+        assert_eq!(
+            run_with(&[], good),
+            (0, "spangate.yaml: the configuration can be used\n".to_owned(), String::new())
+        );
+        let (code, out, errors) = run_with(
+            &[],
+            "log: { level: loud }\nfixed: { file: /f }\ncollector:\n  endpoint: [http://c:1]\n",
+        );
+        assert_eq!((code, out.as_str()), (64, ""));
+        let lines: Vec<_> = errors.lines().collect();
+        assert!(lines[0].starts_with("spangate.yaml:1: log.level: \"loud\" is none of"), "{errors}");
+        assert!(
+            lines[1].starts_with("spangate.yaml:3: collector.endpoints.0: is this gateway's own"),
+            "{errors}"
+        );
+        assert_eq!(lines[2], "spangate.yaml:4: collector.endpoint: unknown key; did you mean \"endpoints\"?");
+        let set = [("gitlab.url", "https://x.example.com"), ("collector.endpoints.0", "http://c:1")];
+        assert_eq!(run_with(&set, "").0, 0);
+        let (code, _, errors) = run_with(&[("gitlab.timeout", "9s")], good);
+        assert_eq!(code, 64);
+        assert!(
+            errors.starts_with("--set: gitlab.timeout: must be shorter than intake.deadline (4s)"),
+            "{errors}"
+        );
+    }
+}

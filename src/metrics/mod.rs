@@ -1,0 +1,371 @@
+//! Every metric: name, unit, help, labels. Label sets are closed; a token, job, project or runner
+//! is never one. It decides names only, never when something happens.
+
+mod process;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    registry::{Metric, Registry},
+};
+
+pub use table::reference;
+
+/// The content type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// As many listeners get a label value of their own, further ones share `other`. The configuration
+/// allows no more; this holds the bound on series whoever calls.
+const MAX_LISTENERS: usize = 16;
+
+/// As many endpoints get a label value of their own, further ones share this number.
+const MAX_ENDPOINTS: usize = 32;
+
+/// Seconds: half a millisecond is a cache hit, 4 s the default deadline.
+const SECONDS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+/// Bytes: one small span is about 1 KiB with its resource, the default cap 4 MiB.
+const BYTES: [f64; 8] = [256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0, 4_194_304.0];
+
+/// All metrics of one process; there is no global.
+///
+/// What a request touches more than once is found without hashing: counters per listener are made
+/// on its first use and kept in a short list. The rest goes through a family, a read lock and a hash
+/// of two or three short labels: about 50 ns each.
+pub struct Metrics {
+    registry: Registry,
+    listeners: ArcSwap<Vec<Arc<PerListener>>>,
+    /// Held while a listener is added.
+    adding: Mutex<()>,
+    requests: Family<RequestLabels, Counter>,
+    request_duration: Histogram,
+    request_body: Histogram,
+    in_flight_requests: Gauge,
+    in_flight_bytes: Gauge,
+    connections: Family<ListenerLabels, Gauge>,
+    spans: Family<SpanLabels, Counter>,
+    verdicts: Family<VerdictLabels, Counter>,
+    cache_entries: Family<KindLabels, Gauge>,
+    authority_requests: Family<OutcomeLabels, Counter>,
+    authority_duration: Histogram,
+    limit_decisions: Family<LimitLabels, Counter>,
+    stripped: Counter,
+    unknown_fields: Counter,
+    collector_requests: Family<CollectorLabels, Counter>,
+    collector_duration: Histogram,
+    config_reloads: Family<OutcomeLabels, Counter>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// The counters of one listener.
+#[derive(Debug)]
+struct PerListener {
+    name: Arc<str>,
+    connections: Gauge,
+    forwarded: Counter,
+    oversize: Counter,
+    budget: Counter,
+    refused: Counter,
+    foreign: Counter,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RequestLabels {
+    listener: Arc<str>,
+    signal: &'static str,
+    protocol: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ListenerLabels {
+    listener: Arc<str>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SpanLabels {
+    listener: Arc<str>,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct VerdictLabels {
+    source: &'static str,
+    verdict: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LimitLabels {
+    limit: &'static str,
+    decision: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CollectorLabels {
+    endpoint: u64,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+    built: &'static str,
+}
+
+const BUILD: BuildLabels = BuildLabels {
+    version: env!("CARGO_PKG_VERSION"),
+    built: match option_env!("SPANGATE_BUILD_TIME") {
+        Some(time) => time,
+        None => "unknown",
+    },
+};
+
+/// What became of one request, for `requests_total` and its companions.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestRecord<'a> {
+    /// The listener's name.
+    pub listener: &'a str,
+    /// `traces`, or `none` before routing.
+    pub signal: &'static str,
+    /// `http_protobuf`, `http_json`, `grpc` or `none` before routing.
+    pub protocol: &'static str,
+    /// `ok`, `partial`, or a refusal's label.
+    pub outcome: &'static str,
+    /// From arrival to answer.
+    pub duration: Duration,
+    /// Body bytes as they came over the wire; `None` when the body was not read.
+    pub body_bytes: Option<u64>,
+}
+
+/// What became of the spans of one request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ItemRecord {
+    /// Sent on and accepted by the collector.
+    pub forwarded: u64,
+    /// Dropped: longer than the limit.
+    pub oversize: u64,
+    /// Dropped: past the job's budget.
+    pub over_budget: u64,
+    /// Refused with their whole request.
+    pub refused: u64,
+    /// Of a foreign trace (in `shadow` mode they still went on).
+    pub foreign: u64,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Registers `metric` under the name and help of its row and gives it back.
+fn add<M: Metric + Clone>(registry: &mut Registry, row: &table::Row, metric: M) -> M {
+    // The registry ends each help with a full stop.
+    registry.register(row.registered(), row.help, metric.clone());
+    metric
+}
+
+impl Metrics {
+    /// A registry with every metric at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        let to = &mut registry;
+        let seconds = || Histogram::new(SECONDS);
+        let metrics = Self {
+            listeners: ArcSwap::default(),
+            adding: Mutex::default(),
+            requests: add(to, &table::REQUESTS, Family::default()),
+            request_duration: add(to, &table::REQUEST_DURATION, seconds()),
+            request_body: add(to, &table::REQUEST_BODY, Histogram::new(BYTES)),
+            in_flight_requests: add(to, &table::IN_FLIGHT_REQUESTS, Gauge::default()),
+            in_flight_bytes: add(to, &table::IN_FLIGHT_BYTES, Gauge::default()),
+            connections: add(to, &table::CONNECTIONS, Family::default()),
+            spans: add(to, &table::SPANS, Family::default()),
+            verdicts: add(to, &table::VERDICTS, Family::default()),
+            cache_entries: add(to, &table::CACHE_ENTRIES, Family::default()),
+            authority_requests: add(to, &table::AUTHORITY_REQUESTS, Family::default()),
+            authority_duration: add(to, &table::AUTHORITY_DURATION, seconds()),
+            limit_decisions: add(to, &table::LIMIT_DECISIONS, Family::default()),
+            stripped: add(to, &table::STRIPPED, Counter::default()),
+            unknown_fields: add(to, &table::UNKNOWN_FIELDS, Counter::default()),
+            collector_requests: add(to, &table::COLLECTOR_REQUESTS, Family::default()),
+            collector_duration: add(to, &table::COLLECTOR_DURATION, seconds()),
+            config_reloads: add(to, &table::CONFIG_RELOADS, Family::default()),
+            registry: Registry::default(),
+        };
+        to.register(table::BUILD.registered(), table::BUILD.help, Info::new(BUILD));
+        to.register(table::GITLAB_BUILD.registered(), table::GITLAB_BUILD.help, Info::new(BUILD));
+        to.register_collector(Box::new(process::ProcessCollector));
+        // Rates over a counter that appears with its first event miss that event: these must not.
+        for outcome in ["applied", "refused"] {
+            drop(metrics.config_reloads.get_or_create(&OutcomeLabels { outcome }));
+        }
+        for source in ["hit", "miss", "shared", "stale", "refresh"] {
+            for verdict in ["allow", "deny", "undetermined"] {
+                drop(metrics.verdicts.get_or_create(&VerdictLabels { source, verdict }));
+            }
+        }
+        Self { registry, ..metrics }
+    }
+
+    /// The `OpenMetrics` text form; answer with [`CONTENT_TYPE`], or Prometheus reads it by other rules.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::with_capacity(16 << 10);
+        // Writing into a String fails only if a metric of ours says so, and none does.
+        let _infallible = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// One request was answered.
+    pub fn request(&self, record: RequestRecord<'_>) {
+        let labels = RequestLabels {
+            listener: Arc::clone(&self.listener(record.listener).name),
+            signal: record.signal,
+            protocol: record.protocol,
+            outcome: record.outcome,
+        };
+        self.requests.get_or_create(&labels).inc();
+        self.request_duration.observe(record.duration.as_secs_f64());
+        if let Some(bytes) = record.body_bytes {
+            #[expect(clippy::cast_precision_loss, reason = "a body of 2^53 bytes can't come")]
+            self.request_body.observe(bytes as f64);
+        }
+    }
+
+    /// The spans of one request found their end.
+    pub fn items(&self, listener: &str, record: ItemRecord) {
+        let to = self.listener(listener);
+        for (counter, count) in [
+            (&to.forwarded, record.forwarded),
+            (&to.oversize, record.oversize),
+            (&to.budget, record.over_budget),
+            (&to.refused, record.refused),
+            (&to.foreign, record.foreign),
+        ] {
+            if count > 0 {
+                counter.inc_by(count);
+            }
+        }
+    }
+
+    /// A request came in (`+1`) or was answered (`-1`).
+    pub fn in_flight_requests(&self, change: i64) {
+        self.in_flight_requests.inc_by(change);
+    }
+
+    /// Body bytes are held (positive) or let go (negative).
+    pub fn in_flight_bytes(&self, change: i64) {
+        self.in_flight_bytes.inc_by(change);
+    }
+
+    /// A verdict was given. `source`: hit, miss, shared, stale, refresh; `verdict`: allow, deny, undetermined.
+    pub fn verdict(&self, source: &'static str, verdict: &'static str) {
+        self.verdicts.get_or_create(&VerdictLabels { source, verdict }).inc();
+    }
+
+    /// Entries in the verdict caches. `kind`: positive, negative.
+    pub fn cache_entries(&self, kind: &'static str, entries: u64) {
+        let entries = i64::try_from(entries).unwrap_or(i64::MAX);
+        self.cache_entries.get_or_create(&KindLabels { kind }).set(entries);
+    }
+
+    /// The authority answered, or did not. `outcome`: allow, deny, or `Undetermined::label`.
+    pub fn authority_request(&self, outcome: &'static str, duration: Duration) {
+        self.authority_requests.get_or_create(&OutcomeLabels { outcome }).inc();
+        self.authority_duration.observe(duration.as_secs_f64());
+    }
+
+    /// A limit was asked. `decision`: allowed, refused, `would_refuse`.
+    pub fn limit_decision(&self, limit: &'static str, decision: &'static str) {
+        self.limit_decisions.get_or_create(&LimitLabels { limit, decision }).inc();
+    }
+
+    /// Protected attributes were removed from resources, scopes or spans.
+    pub fn attributes_stripped(&self, count: u64) {
+        self.stripped.inc_by(count);
+    }
+
+    /// Unknown fields outside the items were dropped.
+    pub fn unknown_fields_dropped(&self, count: u64) {
+        self.unknown_fields.inc_by(count);
+    }
+
+    /// A collector was asked. `endpoint`: its index in the configuration; `outcome`: ok, refused, throttled, unavailable,
+    /// timeout, unreachable, `bad_answer`.
+    pub fn collector_request(&self, endpoint: usize, outcome: &'static str, duration: Duration) {
+        let endpoint = u64::try_from(endpoint.min(MAX_ENDPOINTS)).unwrap_or(u64::MAX);
+        self.collector_requests.get_or_create(&CollectorLabels { endpoint, outcome }).inc();
+        self.collector_duration.observe(duration.as_secs_f64());
+    }
+
+    /// A configuration was read again. `outcome`: applied, refused.
+    pub fn config_reload(&self, outcome: &'static str) {
+        self.config_reloads.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// A connection was accepted (`+1`) or ended (`-1`).
+    pub fn connections(&self, listener: &str, change: i64) {
+        self.listener(listener).connections.inc_by(change);
+    }
+
+    /// The counters of a listener; made on first use, so that they start from zero.
+    fn listener(&self, name: &str) -> Arc<PerListener> {
+        let find = |name: &str| self.listeners.load().iter().find(|known| &*known.name == name).cloned();
+        if let Some(known) = find(name) {
+            return known;
+        }
+        let _held = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = self.listeners.load().len() >= MAX_LISTENERS;
+        let name = if full { "other" } else { name };
+        if let Some(known) = find(name) {
+            return known;
+        }
+        let listener: Arc<str> = Arc::from(name);
+        let spans = |outcome| {
+            self.spans.get_or_create_owned(&SpanLabels { listener: Arc::clone(&listener), outcome })
+        };
+        let fresh = Arc::new(PerListener {
+            connections: self
+                .connections
+                .get_or_create_owned(&ListenerLabels { listener: Arc::clone(&listener) }),
+            forwarded: spans("forwarded"),
+            oversize: spans("oversize"),
+            budget: spans("budget"),
+            refused: spans("refused"),
+            foreign: spans("foreign"),
+            name: listener,
+        });
+        let mut all = self.listeners.load().to_vec();
+        all.push(Arc::clone(&fresh));
+        self.listeners.store(Arc::new(all));
+        fresh
+    }
+}

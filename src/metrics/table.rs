@@ -1,0 +1,103 @@
+//! The table of metrics: name, kind, labels, meaning. The registry takes its texts from here and
+//! docs/metrics.md is made of it, so that both say the same. It holds no values.
+
+use std::fmt::Write as _;
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    /// The name on the wire, with `_total` for counters.
+    pub(super) name: &'static str,
+    /// `counter`, `gauge`, `histogram` or `info`.
+    pub(super) kind: &'static str,
+    /// Each label with its closed set of values.
+    pub(super) labels: &'static [(&'static str, &'static str)],
+    pub(super) help: &'static str,
+}
+
+impl Row {
+    /// The name under which prometheus-client registers it: the encoder adds these endings.
+    pub(super) fn registered(&self) -> &'static str {
+        let ending = match self.kind {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        self.name.strip_suffix(ending).unwrap_or(self.name)
+    }
+}
+
+macro_rules! rows {
+    ($($id:ident: $kind:literal $name:literal { $($label:literal: $values:literal),* } $help:literal;)+) => {
+        $(pub(super) const $id: Row =
+            Row { name: $name, kind: $kind, labels: &[$(($label, $values)),*], help: $help };)+
+        /// Every metric, in the order of the output.
+        pub(super) const TABLE: &[Row] = &[$($id),+];
+    };
+}
+
+rows! {
+    REQUESTS: "counter" "spangate_requests_total" {
+        "listener": "`listeners[].name`", "signal": "traces, none", "protocol": "http_protobuf, http_json, grpc, none",
+        "outcome": "ok, partial, or why it was refused"
+    } "Requests answered";
+    REQUEST_DURATION: "histogram" "spangate_request_duration_seconds" {} "Time from arrival to answer";
+    REQUEST_BODY: "histogram" "spangate_request_body_bytes" {} "Body bytes as they came over the wire";
+    IN_FLIGHT_REQUESTS: "gauge" "spangate_in_flight_requests" {} "Requests that wait for their answer";
+    IN_FLIGHT_BYTES: "gauge" "spangate_in_flight_bytes" {} "Body bytes held in memory";
+    CONNECTIONS: "gauge" "spangate_connections" { "listener": "`listeners[].name`" } "Open connections";
+    SPANS: "counter" "spangate_spans_total" {
+        "listener": "`listeners[].name`", "outcome": "forwarded, oversize, budget, refused, foreign"
+    } "Spans by what became of them (foreign: of another trace than the job's; in shadow mode they still go on)";
+    VERDICTS: "counter" "spangate_verdicts_total" {
+        "source": "hit, miss, shared, stale, refresh", "verdict": "allow, deny, undetermined"
+    } "Verdicts about token pairs by where they came from";
+    CACHE_ENTRIES: "gauge" "spangate_cache_entries" { "kind": "positive, negative" } "Verdicts kept";
+    AUTHORITY_REQUESTS: "counter" "spangate_authority_requests_total" {
+        "outcome": "allow, deny, timeout, unreachable, throttled, status, bad_answer, busy"
+    } "Questions to the authority";
+    AUTHORITY_DURATION: "histogram" "spangate_authority_duration_seconds" {} "Time for one question to the authority";
+    LIMIT_DECISIONS: "counter" "spangate_limit_decisions_total" {
+        "limit": "runner_requests, job_requests, job_spans, job_bytes, job_span_budget, client_failures",
+        "decision": "allowed, refused, would_refuse"
+    } "Limits asked";
+    STRIPPED: "counter" "spangate_resource_attributes_stripped_total" {}
+        "Protected attributes removed from what senders sent";
+    UNKNOWN_FIELDS: "counter" "spangate_unknown_fields_dropped_total" {} "Unknown fields dropped outside of spans";
+    COLLECTOR_REQUESTS: "counter" "spangate_collector_requests_total" {
+        "endpoint": "index in `collector.endpoints`",
+        "outcome": "ok, refused, throttled, unavailable, timeout, unreachable, bad_answer"
+    } "Requests to collectors";
+    COLLECTOR_DURATION: "histogram" "spangate_collector_duration_seconds" {} "Time for one request to a collector";
+    CONFIG_RELOADS: "counter" "spangate_config_reloads_total" { "outcome": "applied, refused" }
+        "Configurations read again while running";
+    BUILD: "info" "spangate_build_info" { "version": "release", "built": "time of the build, or unknown" }
+        "The running build";
+    GITLAB_BUILD: "info" "gitlab_build_info" { "version": "release", "built": "time of the build, or unknown" }
+        "The running build, under the name that all GitLab services share";
+    PROCESS_START: "gauge" "process_start_time_seconds" {} "Start of the process, in seconds since 1970";
+    PROCESS_CPU: "counter" "process_cpu_seconds_total" {} "CPU time of the process, user and system";
+    PROCESS_MEMORY: "gauge" "process_resident_memory_bytes" {} "Resident memory of the process";
+    PROCESS_FDS: "gauge" "process_open_fds" {} "Open file descriptors of the process";
+    PROCESS_MAX_FDS: "gauge" "process_max_fds" {} "Most file descriptors that the process may open";
+}
+
+/// The list of metrics, as Markdown.
+#[must_use]
+pub fn reference() -> String {
+    let mut out = String::from(
+        "# Metrics\n\n\
+         `GET /metrics` on the admin listener, in the OpenMetrics text format. Histograms also have `_sum`, `_count`\n\
+         and `_bucket{le}`. Label sets are closed: no token, job, project or runner is ever a label, and a replica\n\
+         never has more than 2,000 series. A series with labels appears when it first counts.\n\n\
+         Most to watch: the rate of `spangate_requests_total` by `outcome`, `spangate_verdicts_total{verdict=\"undetermined\"}`\n\
+         (the authority is in trouble; runners get 503 and try again), `spangate_collector_requests_total{outcome!=\"ok\"}`.\n\n\
+         | metric | kind | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for row in TABLE {
+        let labels: Vec<_> = row.labels.iter().map(|(name, values)| format!("`{name}`: {values}")).collect();
+        let _infallible =
+            writeln!(out, "| `{}` | {} | {} | {} |", row.name, row.kind, labels.join("; "), row.help);
+    }
+    out
+}
