@@ -99,7 +99,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     for listener in &config.listeners {
         running.serve_runners(listener, &config, &connections).await?;
     }
-    running.health.started();
+    running.health.set_started();
     Ok(running)
 }
 
@@ -234,6 +234,7 @@ impl Running {
             tracing::warn!(key, "this key changed, but takes effect only after a restart");
         }
         *current = built;
+        self.health.configuration_applied();
         Ok(())
     }
 
@@ -242,7 +243,7 @@ impl Running {
     pub async fn drain(self) -> bool {
         let shutdown = self.current.lock().unwrap_or_else(PoisonError::into_inner).config.shutdown.clone();
         let end = time::Instant::now().checked_add(shutdown.deadline);
-        self.health.draining();
+        self.health.set_draining();
         time::sleep(shutdown.delay).await;
         self.drain.cancel();
         self.tasks.close();

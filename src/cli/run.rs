@@ -1,5 +1,7 @@
 //! `spangate run`: start, serve, reload on SIGHUP, drain on SIGTERM. It decides exit codes only.
 
+use std::io::{self, Write as _};
+
 use crate::{
     app::{self, Running},
     config::Config,
@@ -7,7 +9,10 @@ use crate::{
     telemetry,
 };
 
-use super::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, args::ConfigArgs, report_mistakes};
+use super::{
+    EXIT_FAILED, EXIT_OK,
+    args::{ConfigArgs, EXIT_USAGE},
+};
 
 /// Serves until told to end. Returns the process's exit code: 0 after a drain in which every request
 /// was answered, 64 for a configuration that can't be used, 1 otherwise.
@@ -18,7 +23,11 @@ pub async fn run(args: &ConfigArgs) -> anyhow::Result<u8> {
     let mut signals = Signals::listen()?;
     let config = match args.load() {
         Ok(config) => config,
-        Err(mistakes) => return report_mistakes(&mistakes).map(|()| EXIT_CONFIG),
+        Err(mistakes) => {
+            // Before the log's own form is known.
+            writeln!(io::stderr().lock(), "{mistakes}")?;
+            return Ok(EXIT_USAGE);
+        }
     };
     let log = telemetry::init(&config.log)?;
     let (delay, deadline) = (config.shutdown.delay, config.shutdown.deadline);
@@ -64,10 +73,9 @@ fn reload(args: &ConfigArgs, running: &Running, log: &telemetry::Handle) {
         .load()
         .map_err(|mistakes| mistakes.to_string())
         .and_then(|config: Config| {
-            let level = config.log.level;
+            let settings = config.log.clone();
             running.reload(config).map_err(|error| error.to_string())?;
-            log.set_level(level);
-            Ok(())
+            log.apply(&settings).map_err(|error| error.to_string())
         });
     match outcome {
         Ok(()) => {

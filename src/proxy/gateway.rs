@@ -183,11 +183,9 @@ impl Gateway {
 
         // Before the authority is asked, so that guessing costs it nothing; after a look into the cache, so
         // that a bad neighbour behind the same address does not lock out a runner that is known.
-        if let Err(wait) = self.failures.check(client)
-            && !self.validator.known(&credentials)
-        {
-            return Err(Rejection::Failures(wait));
-        }
+        self.failures
+            .check_unless(client, || self.validator.known(&credentials))
+            .map_err(Rejection::Failures)?;
 
         let question = Question {
             credentials: Arc::new(credentials),

@@ -40,6 +40,9 @@ pub trait Validator: fmt::Debug + Send + Sync + 'static {
     fn known(&self, _credentials: &Credentials) -> bool {
         false
     }
+
+    /// Puts what is kept in memory into the metrics; asked at each scrape.
+    fn record_entries(&self) {}
 }
 
 impl<T: Validator + ?Sized> Validator for Arc<T> {
@@ -49,6 +52,10 @@ impl<T: Validator + ?Sized> Validator for Arc<T> {
 
     fn known(&self, credentials: &Credentials) -> bool {
         T::known(self, credentials)
+    }
+
+    fn record_entries(&self) {
+        T::record_entries(self);
     }
 }
 
