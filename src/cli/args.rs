@@ -52,7 +52,7 @@ pub struct ConfigArgs {
     /// The configuration file; without one all keys have their defaults
     #[arg(long, short, env = "SPANGATE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Override a single key, such as gitlab.url=https://gitlab.example.com; may be repeated
+    /// Override a single key, such as log.level=debug; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
     pub set: Vec<(String, String)>,
 }
