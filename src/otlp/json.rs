@@ -1,16 +1,255 @@
 //! OTLP/JSON in: decoded strictly and written as protobuf; JSON is never passed on.
+//!
+//! It follows tables ([`schema`]) through one document, once, and decides what a document says and
+//! whether protobuf can say the same: what comes out is what was meant, or nothing is. It never
+//! judges what a request may hold; that is done to the protobuf, as for everybody's.
+//!
+//! Where the specification leaves a choice:
+//! - a field has two names, `lowerCamelCase` and that of the .proto file; giving it twice, by
+//!   whichever name, is refused, for readers differ in which one counts;
+//! - `null` is an absent field, but never an element of an array;
+//! - fields that no table knows are skipped, however often they come, for none of them leaves; they
+//!   are read as strictly as the rest;
+//! - integers are decimal numbers, bare or in a string, without a fraction once their exponent is
+//!   applied; enums are numbers or names, and a name that no table knows is refused;
+//! - a value that is there but empty (`"value": {}`) stays there and empty.
+//!
+//! Source: OTLP specification, "JSON Protobuf Encoding"; "`ProtoJSON` Format" of Protocol Buffers.
+
+mod encode;
+mod lexer;
+mod scalar;
+mod schema;
+
+use std::borrow::Cow;
 
 use super::signal::Signal;
+use encode::{Encoder, MAX_INPUT};
+use lexer::{Fault, Lexer, Step, Token};
+use scalar::Expected;
+use schema::{Kind, Label, Message, Row};
+
+/// Most values inside one another, an attribute's own value included.
+///
+/// Source: the bound that the protobuf side of this gateway sets.
+const MAX_NESTED_VALUES: u32 = 32;
 
 /// Why a JSON body was refused; the text is safe to show to the sender.
+///
+/// It names the path of known fields and the byte where reading stopped, and holds nothing that
+/// the sender wrote.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct JsonError(pub String);
 
 /// Reads an `ExportXServiceRequest` in OTLP/JSON and writes it as protobuf.
 ///
+/// Depth is bounded whatever the document is, and memory beside the input stays under ten times its
+/// length even for one of nothing but empty messages (under twice for spans as they are).
+///
 /// # Errors
 /// [`JsonError`] when it is no JSON, or says something that protobuf can't represent.
-pub fn to_protobuf(_signal: Signal, _json: &[u8]) -> Result<Vec<u8>, JsonError> {
-    unimplemented!()
+pub fn to_protobuf(signal: Signal, json: &[u8]) -> Result<Vec<u8>, JsonError> {
+    if json.len() > MAX_INPUT {
+        return Err(JsonError("the document is longer than 1 GiB".to_owned()));
+    }
+    let text =
+        simdutf8::basic::from_utf8(json).map_err(|_| JsonError("the document is not UTF-8".to_owned()))?;
+    let mut decoder = Decoder { json: Lexer::new(text), out: Encoder::default(), nested_values: 0 };
+    decoder
+        .message(schema::request(signal))
+        .and_then(|()| decoder.json.end())
+        .map_err(|fault| JsonError(fault.to_string()))?;
+    Ok(decoder.out.finish())
 }
+
+struct Decoder<'a> {
+    json: Lexer<'a>,
+    out: Encoder,
+    nested_values: u32,
+}
+
+impl<'a> Decoder<'a> {
+    fn message(&mut self, message: &'static Message) -> Result<(), Fault> {
+        self.json.open_object()?;
+        let (mut first, mut seen, mut oneof_taken) = (true, 0_u64, false);
+        while let Some(key) = self.json.key(&mut first)? {
+            let Some((place, row)) = message.row(&key) else {
+                self.json.skip()?;
+                continue;
+            };
+            let bit =
+                u32::try_from(place).ok().and_then(|place| 1_u64.checked_shl(place)).unwrap_or(u64::MAX);
+            let field = if seen & bit == 0 {
+                self.field(row, &mut oneof_taken)
+            } else {
+                Err(self.json.fault("given twice, by one or by both of its names"))
+            };
+            field.map_err(|fault| fault.inside(Step::Field(row.name)))?;
+            seen |= bit;
+        }
+        Ok(())
+    }
+
+    fn field(&mut self, row: &Row, oneof_taken: &mut bool) -> Result<(), Fault> {
+        if self.json.token()? == Token::Null {
+            return self.json.literal("null");
+        }
+        match row.label {
+            Label::Member if std::mem::replace(oneof_taken, true) => {
+                Err(self.json.fault("a second value where only one is possible"))
+            }
+            Label::Plain | Label::Member => self.value(row),
+            Label::Repeated => {
+                self.json.open_array()?;
+                let (mut first, mut index) = (true, 0_usize);
+                while self.json.element(&mut first)? {
+                    self.value(row).map_err(|fault| fault.inside(Step::Element(index)))?;
+                    index = index.saturating_add(1);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn value(&mut self, row: &Row) -> Result<(), Fault> {
+        let number = row.number;
+        let wanted = |is_default: bool| !is_default || row.label != Label::Plain;
+        match row.kind {
+            Kind::Message(message) => return self.nested(number, message),
+            Kind::String => {
+                let text = self.json.string()?;
+                if wanted(text.is_empty()) {
+                    self.out.string(number, &text);
+                }
+            }
+            Kind::Bytes => {
+                let text = self.json.string()?;
+                self.decoded(row, &text, scalar::base64)?;
+            }
+            Kind::Id(len) => {
+                let text = self.json.string()?;
+                self.decoded(row, &text, |text, out| match text {
+                    "" => Ok(()),
+                    text => scalar::hex(text, len, out),
+                })?;
+            }
+            Kind::Bool => {
+                let value = self.json.token()? == Token::True;
+                self.json
+                    .literal(if value { "true" } else { "false" })
+                    .map_err(|_| self.json.fault("expected true or false"))?;
+                if wanted(!value) {
+                    self.out.varint(number, u64::from(value));
+                }
+            }
+            Kind::Uint32 => {
+                let value: u32 = self.integer()?;
+                if wanted(value == 0) {
+                    self.out.varint(number, u64::from(value));
+                }
+            }
+            Kind::Int64 => {
+                let value: i64 = self.integer()?;
+                if wanted(value == 0) {
+                    self.out.varint(number, value.cast_unsigned());
+                }
+            }
+            Kind::Fixed32 => {
+                let value: u32 = self.integer()?;
+                if wanted(value == 0) {
+                    self.out.fixed32(number, value);
+                }
+            }
+            Kind::Fixed64 => {
+                let value: u64 = self.integer()?;
+                if wanted(value == 0) {
+                    self.out.fixed64(number, value);
+                }
+            }
+            Kind::Double => {
+                let value = self.double()?;
+                if wanted(value.to_bits() == 0) {
+                    self.out.fixed64(number, value.to_bits());
+                }
+            }
+            Kind::Enum(names) => {
+                let value = self.enumerated(names)?;
+                if wanted(value == 0) {
+                    // A negative number takes all ten bytes, as protobuf has it.
+                    self.out.varint(number, i64::from(value).cast_unsigned());
+                }
+            }
+            Kind::Refused(why) => {
+                let says_nothing = row.label == Label::Plain
+                    && self.json.token()? == Token::Number
+                    && self.integer::<u8>().is_ok_and(|value| value == 0);
+                if !says_nothing {
+                    return Err(self.json.fault(why));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A message field, however empty.
+    fn nested(&mut self, number: u32, message: &'static Message) -> Result<(), Fault> {
+        let levels = u32::from(message.nests);
+        self.nested_values = self.nested_values.saturating_add(levels);
+        if self.nested_values > MAX_NESTED_VALUES {
+            return Err(self.json.fault("values are nested too deeply"));
+        }
+        let open = self.out.open(number);
+        self.message(message)?;
+        self.out.close(&open);
+        self.nested_values = self.nested_values.saturating_sub(levels);
+        Ok(())
+    }
+
+    /// A bytes field, from its text.
+    fn decoded(
+        &mut self,
+        row: &Row,
+        text: &str,
+        decode: impl Fn(&str, &mut Vec<u8>) -> Result<(), Expected>,
+    ) -> Result<(), Fault> {
+        if text.is_empty() && row.label == Label::Plain {
+            return Ok(());
+        }
+        let open = self.out.open(row.number);
+        decode(text, self.out.raw()).map_err(|expected| self.json.fault(expected))?;
+        self.out.close(&open);
+        Ok(())
+    }
+
+    fn integer<T: TryFrom<i128>>(&mut self) -> Result<T, Fault> {
+        let number = match self.json.token()? {
+            Token::String => self.json.string()?,
+            Token::Number => Cow::Borrowed(self.json.number()?),
+            // Nothing else is an integer, so that the one message for all misfits is given.
+            _ => Cow::Borrowed(""),
+        };
+        scalar::integer(&number).map_err(|expected| self.json.fault(expected))
+    }
+
+    fn double(&mut self) -> Result<f64, Fault> {
+        let value = match self.json.token()? {
+            Token::String => scalar::double_text(&self.json.string()?),
+            Token::Number => scalar::double(self.json.number()?),
+            _ => scalar::double_text(""),
+        };
+        value.map_err(|expected| self.json.fault(expected))
+    }
+
+    fn enumerated(&mut self, names: &[(&str, i32)]) -> Result<i32, Fault> {
+        if self.json.token()? != Token::String {
+            return self.integer();
+        }
+        let text: Cow<'a, str> = self.json.string()?;
+        let entry = names.iter().find(|(name, _)| *name == text);
+        entry.map(|(_, value)| *value).ok_or_else(|| self.json.fault("a name that this enum does not have"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

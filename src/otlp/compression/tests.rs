@@ -117,7 +117,7 @@ struct Endless {
 impl Source for Endless {
     fn read(&mut self, out: &mut [u8]) -> Result<usize, InflateError> {
         self.longest = self.longest.max(out.len());
-        self.given += out.len();
+        self.given = self.given.saturating_add(out.len());
         Ok(out.len())
     }
 }
