@@ -1,6 +1,6 @@
 //! OTLP/JSON in: decoded strictly and written as protobuf; JSON is never passed on.
 //!
-//! It follows tables ([`schema`]) through one document, once, and decides what a document says and
+//! It follows tables (`schema`) through one document, once, and decides what a document says and
 //! whether protobuf can say the same: what comes out is what was meant, or nothing is. It never
 //! judges what a request may hold; that is done to the protobuf, as for everybody's.
 //!
