@@ -143,7 +143,9 @@ fn attributes(sent: &[KeyValue], export: &ExportTraceServiceRequest, paint: Pain
         }
     }
     for attribute in arrived.iter().filter(|attribute| !sent.contains(attribute)) {
-        put("+", attribute, "verified by the authority", Paint::good);
+        let note =
+            if attribute.key == "service.name" { "set by the gateway" } else { "verified by the authority" };
+        put("+", attribute, note, Paint::good);
     }
     out
 }

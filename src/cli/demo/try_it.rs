@@ -42,7 +42,7 @@ pub(super) fn lines(
     let authority = authority.url();
     Ok(format!(
         "The gateway stays up. In another terminal:\n\n\
-         # a good export: 200, and it is printed here\n{}\n\n\
+         # a good export: 200, and it is printed here, without the forged ci.project.id\n{}\n\n\
          # a wrong job token: 401\n{}\n\n\
          # a span of another job's trace: 400\n{}\n\n\
          # the authority down and up again: known jobs go on, others get 503\n\
@@ -61,13 +61,18 @@ pub(super) fn lines(
 fn body(sender: &Job, trace_of: &Job) -> anyhow::Result<String> {
     let mut span = spans::span(sender, "tried with curl", 0, 1_500)?;
     span.trace_id = trace_of.trace_id.as_bytes().to_vec();
-    Ok(spans::to_json(&spans::export(vec![span]))?.to_string())
+    let mut export = spans::export(vec![span]);
+    if let Some(resource) = export.resource_spans.first_mut().and_then(|entry| entry.resource.as_mut()) {
+        // Short enough to read, and with a lie that will not arrive.
+        resource.attributes = vec![spans::text("host.name", "my-shell"), spans::int("ci.project.id", 1)];
+    }
+    Ok(spans::to_json(&export)?.to_string())
 }
 
 fn curl(settings: &Gitlab, gateway: SocketAddr, job: &Job, body: &str) -> String {
     let Gitlab { runner_token_header, job_token_header, .. } = settings;
     format!(
-        "curl -sS -i http://{gateway}{} -H 'Content-Type: application/json' \\\n  \
+        "curl -sS -i -w '\\n' http://{gateway}{} -H 'Content-Type: application/json' \\\n  \
          -H '{runner_token_header}: {}' \\\n  -H '{job_token_header}: {}' \\\n  -d '{body}'",
         Signal::Traces.http_path(),
         job.runner.token,
