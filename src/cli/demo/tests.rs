@@ -18,6 +18,9 @@ use super::{
 
 const PLAIN: Paint = Paint { on: false };
 
+/// Spoils a faultless row in one point.
+type Fault = fn(&mut Row);
+
 /// What a faultless gateway would have made of a whole job.
 fn faultless(job: &Job) -> Row {
     let sent = spans::whole_job(job).unwrap();
@@ -60,7 +63,6 @@ fn every_fault_is_found() {
     let job = &jobs.build;
     assert_eq!(judge::differences(&faultless(job), job, &design()), Vec::<String>::new());
 
-    type Fault = fn(&mut Row);
     let faults: [(&str, Fault); 13] = [
         ("answered 202", |row| row.reply.status = Status::Http(202)),
         ("answered gRPC 0", |row| row.reply.status = Status::Grpc(0)),
@@ -160,7 +162,7 @@ async fn ask(authority: &Authority, path: &str, runner: &str, job: &str) -> (u16
 }
 
 /// Scenario: the embedded authority is asked about a right pair, a wrong token, a pair that does not belong together, and while it is down.
-/// Guarantees: it speaks the contract of the Rails endpoint (200 with trace_id and max-age, 401, 403), counts questions, and comes up again.
+/// Guarantees: it speaks the contract of the Rails endpoint (200 with `trace_id` and max-age, 401, 403), counts questions, and comes up again.
 #[tokio::test]
 async fn the_authority_speaks_the_contract() {
     let settings = Gitlab::default();
@@ -201,7 +203,7 @@ async fn without_a_gate_the_demo_is_red() {
     let reply = exporter.send(Form::Protobuf, &tokens, &sent).await.unwrap();
     assert_eq!(reply.status, Status::Http(200));
     let arrived = collector.arrived();
-    assert_eq!(arrived, [sent.clone()]);
+    assert_eq!(arrived.as_slice(), std::slice::from_ref(&sent));
     let row = Row { sent, reply, arrived, asked: 0, ..faultless(job) };
     let found = judge::differences(&row, job, &design());
     assert!(found.iter().any(|difference| difference.contains("ci.job.id did not arrive")), "{found:?}");
