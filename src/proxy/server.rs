@@ -1,15 +1,59 @@
-//! Connections: accept, TLS, HTTP/1.1 and HTTP/2 on one port, drain. It never looks into a request.
+//! Connections: accept, TLS, HTTP/1.1 and HTTP/2 on one port, drain. It decides how long a
+//! connection may live and how much of a head it may send; it never looks into a request.
+
+mod watch;
+mod wire;
+
+#[cfg(test)]
+pub(in crate::proxy) mod tests;
 
 use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, Version as HttpVersion, header::CONNECTION};
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
-use tokio::{net::TcpListener, sync::Semaphore};
-use tokio_util::sync::CancellationToken;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, timeout_at},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::metrics::Metrics;
+
+use self::{
+    watch::{Activity, Held, Turn, attend},
+    wire::{Version, Wire, detect},
+};
+
+/// Longest time in which no request begins or ends on a connection; then it is asked to close. Longer than the idle
+/// time of exporters' pools (Go: 90 s), so that they close first and no request meets a closing connection.
+const IDLE: Duration = Duration::from_mins(2);
+/// Longest request head, in bytes: the longest token pair is 4.5 KiB, the rest is for proxies in between.
+const MAX_HEAD: usize = 32 << 10;
+/// Most header fields of an HTTP/1 request.
+const MAX_FIELDS: usize = 64;
+/// Largest HTTP/1 read buffer: what one read of a large body may bring.
+const MAX_READ: usize = 256 << 10;
+/// What one HTTP/2 stream may send before it is read.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// What one HTTP/2 connection may send before it is read. Smaller windows make peers cut bodies into many small
+/// frames, which h2 takes for an attack.
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// How often an HTTP/2 peer is asked whether it still is there, and how long it has to answer.
+const PING: (Duration, Duration) = (Duration::from_mins(1), Duration::from_secs(20));
+/// The pause after a failed accept: long enough not to spin while file descriptors are short.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a drain goes on accepting: one turn of the event loop, to learn of connections that are waiting.
+const LAST_CALL: Duration = Duration::from_millis(10);
 
 /// The body of every answer.
 pub type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
@@ -39,16 +83,251 @@ pub struct ServerSettings {
 /// Serves until `drain` is cancelled and the connections that were open have ended; whatever is
 /// still open when `cut` is cancelled is closed. Returns when nothing is left.
 pub async fn serve<H, F>(
-    _listener: TcpListener,
-    _name: Arc<str>,
-    _settings: ServerSettings,
-    _metrics: Arc<Metrics>,
-    _handler: H,
-    _drain: CancellationToken,
-    _cut: CancellationToken,
+    listener: TcpListener,
+    name: Arc<str>,
+    settings: ServerSettings,
+    metrics: Arc<Metrics>,
+    handler: H,
+    drain: CancellationToken,
+    cut: CancellationToken,
 ) where
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<AnswerBody>> + Send + 'static,
 {
-    unimplemented!()
+    let tracker = TaskTracker::new();
+    let place = Place { listener: name, settings, metrics, handler, drain, cut, tracker, idle: IDLE };
+    place.serve(listener).await;
+}
+
+/// All that a connection needs of its listener.
+#[derive(Clone)]
+struct Place<H> {
+    listener: Arc<str>,
+    settings: ServerSettings,
+    metrics: Arc<Metrics>,
+    handler: H,
+    drain: CancellationToken,
+    cut: CancellationToken,
+    tracker: TaskTracker,
+    idle: Duration,
+}
+
+impl<H, F> Place<H>
+where
+    H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<AnswerBody>> + Send + 'static,
+{
+    async fn serve(self, listener: TcpListener) {
+        let ended = self.drain.clone();
+        tokio::select! {
+            () = self.accept(&listener) => {}
+            () = ended.cancelled() => {}
+            () = self.cut.cancelled() => {}
+        }
+        // What the kernel has taken already would be reset when the listener closes: serve it, its first answer says
+        // that it is the last.
+        let last_call = after(Instant::now(), LAST_CALL);
+        while let Ok(Ok((stream, address))) = timeout_at(last_call, listener.accept()).await {
+            let Ok(permit) = Arc::clone(&self.settings.connections).try_acquire_owned() else { break };
+            self.open(stream, address, permit);
+        }
+        drop(listener);
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    /// Accepts for ever. The place is taken after the accept: a listener that waits for a connection must not hold a
+    /// place that another listener could use.
+    async fn accept(&self, listener: &TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, address)) => {
+                    let Ok(permit) = Arc::clone(&self.settings.connections).acquire_owned().await else {
+                        return;
+                    };
+                    self.open(stream, address, permit);
+                }
+                // The peer was gone before we came; nothing is wrong on our side.
+                Err(error) if is_peers_fault(&error) => {}
+                Err(error) => {
+                    tracing::warn!(listener = %self.listener, %error, "cannot accept connections");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Starts a connection's own task. The tokens are taken here, before the handshake: a drain that begins during the
+    /// handshake must not be missed. They are children, so that connections do not wait for one lock on every wake-up.
+    fn open(&self, stream: TcpStream, address: SocketAddr, permit: OwnedSemaphorePermit) {
+        let open = Open::new(&self.metrics, &self.listener);
+        let place = Self { drain: self.drain.child_token(), cut: self.cut.child_token(), ..self.clone() };
+        drop(self.tracker.spawn(async move {
+            let _held = (open, permit);
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(listener = %place.listener, %error, "cannot set TCP_NODELAY");
+            }
+            place.cut.run_until_cancelled(place.converse(stream, address)).await;
+        }));
+    }
+
+    async fn converse(&self, stream: TcpStream, address: SocketAddr) {
+        let peer = Peer { listener: Arc::clone(&self.listener), address };
+        let deadline = after(Instant::now(), self.settings.header_timeout);
+        let Some(tls) = &self.settings.tls else {
+            return self.detected(stream, peer, deadline).await;
+        };
+        let handshake = Box::pin(TlsAcceptor::from(tls.load_full()).accept(stream));
+        let stream = match timeout_at(deadline, handshake).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(listener = %self.listener, %address, %error, "TLS handshake failed");
+                return;
+            }
+            Err(_) => {
+                tracing::debug!(listener = %self.listener, %address, "TLS handshake took too long");
+                return;
+            }
+        };
+        // What ALPN chose is served and nothing else; only a peer without ALPN is looked at.
+        match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => self.http2(Bytes::new(), stream, peer).await,
+            Some(_) => self.http1(Bytes::new(), stream, peer).await,
+            None => self.detected(stream, peer, deadline).await,
+        }
+    }
+
+    /// Tells HTTP/2 with prior knowledge from HTTP/1 by the first bytes.
+    async fn detected<T>(&self, mut stream: T, peer: Peer, deadline: Instant)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let found = timeout_at(deadline, detect(&mut stream)).await;
+        match found {
+            Ok(Ok((Version::Http2, head))) => self.http2(head, stream, peer).await,
+            Ok(Ok((Version::Http1, head))) if !head.is_empty() => self.http1(head, stream, peer).await,
+            _ => {
+                tracing::debug!(listener = %self.listener, address = %peer.address, "no request came");
+            }
+        }
+    }
+
+    /// hyper's own head timer counts idle time too, so it is off: [`attend`] tells the two apart.
+    async fn http1<T>(&self, head: Bytes, stream: T, peer: Peer)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let activity = Activity::expecting_heads();
+        let service = self.service(&activity, peer);
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(None)
+            .max_headers(MAX_FIELDS)
+            .max_header_size(MAX_HEAD)
+            .max_buf_size(MAX_READ)
+            .serve_connection(TokioIo::new(Wire::new(head, stream, Arc::clone(&activity))), service);
+        let bounds = (self.settings.header_timeout, self.idle);
+        // Boxed, so that a connection's task has not the size of the largest of its kinds.
+        Box::pin(attend(connection, http1::Connection::graceful_shutdown, &activity, bounds, &self.drain))
+            .await;
+    }
+
+    async fn http2<T>(&self, head: Bytes, stream: T, peer: Peer)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let activity = Activity::multiplexed();
+        let service = self.service(&activity, peer);
+        let executor = Streams { tracker: self.tracker.clone(), cut: self.cut.clone() };
+        let (interval, patience) = PING;
+        let connection = http2::Builder::new(executor)
+            .timer(TokioTimer::new())
+            .keep_alive_interval(interval)
+            .keep_alive_timeout(patience)
+            .max_concurrent_streams(self.settings.max_streams)
+            // An honest peer can give up all its requests at once, but no more.
+            .max_pending_accept_reset_streams(usize::try_from(self.settings.max_streams).ok())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
+            .serve_connection(TokioIo::new(Wire::new(head, stream, Arc::clone(&activity))), service);
+        let bounds = (self.settings.header_timeout, self.idle);
+        Box::pin(attend(connection, http2::Connection::graceful_shutdown, &activity, bounds, &self.drain))
+            .await;
+    }
+
+    fn service(
+        &self,
+        activity: &Arc<Activity>,
+        peer: Peer,
+    ) -> impl hyper::service::Service<
+        Request<Incoming>,
+        Response = Response<Held>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + use<H, F> {
+        let handler = self.handler.clone();
+        let activity = Arc::clone(activity);
+        let drain = self.drain.clone();
+        service_fn(move |request: Request<Incoming>| {
+            let turn = Turn::begin(Arc::clone(&activity));
+            let drain = (request.version() < HttpVersion::HTTP_2).then(|| drain.clone());
+            let answer = handler(request, peer.clone());
+            async move {
+                let mut answer = answer.await.map(|body| Held::new(body, turn));
+                // An answer that is ready at once would be written before the connection learns of the drain.
+                if drain.is_some_and(|drain| drain.is_cancelled()) {
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok(answer)
+            }
+        })
+    }
+}
+
+/// `at` plus `time`; as good as never when the clock can't hold it.
+fn after(at: Instant, time: Duration) -> Instant {
+    at.checked_add(time).or_else(|| at.checked_add(Duration::from_secs(1 << 30))).unwrap_or(at)
+}
+
+fn is_peers_fault(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// The requests of an HTTP/2 connection each have a task: they are waited for and cut like the connection.
+#[derive(Clone)]
+struct Streams {
+    tracker: TaskTracker,
+    cut: CancellationToken,
+}
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, stream: F) {
+        let cut = self.cut.clone();
+        drop(self.tracker.spawn(async move { cut.run_until_cancelled(stream).await.map(drop) }));
+    }
+}
+
+/// Counts a connection for as long as it lives, whatever way it ends.
+struct Open {
+    metrics: Arc<Metrics>,
+    listener: Arc<str>,
+}
+
+impl Open {
+    fn new(metrics: &Arc<Metrics>, listener: &Arc<str>) -> Self {
+        metrics.connections(listener, 1);
+        Self { metrics: Arc::clone(metrics), listener: Arc::clone(listener) }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.metrics.connections(&self.listener, -1);
+    }
 }

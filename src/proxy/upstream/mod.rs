@@ -1,14 +1,26 @@
 //! The collector, as a `tower::Service`: pool, protocol, deadline, one retry when nothing was sent.
 //! It decides how a request goes out and what the collector's answer means, never who may send.
 
+mod answer;
+mod connect;
+mod grpc;
+mod http;
+mod pieces;
+mod pool;
+
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
+use ::http::HeaderMap;
 use bytes::Bytes;
-use http::HeaderMap;
 use tokio::time::Instant;
 use tower::util::BoxCloneSyncService;
 
 use crate::otlp::{compression::Encoding, signal::Signal, status::PartialSuccess};
+
+pub use self::pool::{UpstreamBuildError, pool};
 
 /// A request on its way out.
 #[derive(Clone, Debug)]
@@ -36,16 +48,16 @@ pub enum UpstreamError {
     /// No answer in time.
     #[error("the collector did not answer in time")]
     Timeout,
-    /// It asks for fewer requests (429, RESOURCE_EXHAUSTED with RetryInfo).
+    /// It asks for fewer requests (429, `RESOURCE_EXHAUSTED` with `RetryInfo`).
     #[error("the collector asks for fewer requests")]
     Throttled(Option<Duration>),
     /// It can't take it now (503, UNAVAILABLE).
     #[error("the collector is not available")]
     Unavailable(Option<Duration>),
-    /// It says that the payload is bad (400, INVALID_ARGUMENT): a retry can't help.
+    /// It says that the payload is bad (400, `INVALID_ARGUMENT`): a retry can't help.
     #[error("the collector refused the payload")]
     Refused,
-    /// It says that the payload is too long (413, RESOURCE_EXHAUSTED without RetryInfo).
+    /// It says that the payload is too long (413, `RESOURCE_EXHAUSTED` without `RetryInfo`).
     #[error("the collector finds the payload too long")]
     TooLarge,
     /// An answer that makes no sense from a collector (a 401 to us, a 404, HTML): a mistake in our or its set-up.

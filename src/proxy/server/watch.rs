@@ -1,0 +1,218 @@
+//! How long a connection may live: a slow request head is cut, an idle connection is asked to close, a drain lets open
+//! requests end. One timer a connection, set again only when it fires, so that a request costs no timer.
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::{AnswerBody, after};
+
+/// What a connection has been doing. Times are milliseconds since it began, plus one; 0 is "not".
+///
+/// Relaxed is enough: a stale read is put right when the timer fires next.
+pub(super) struct Activity {
+    began: Instant,
+    /// When the first bytes of a head came that is not whole yet.
+    head: AtomicU64,
+    /// When a request last began or ended; 0 until the first one.
+    last: AtomicU64,
+    /// Requests that are not answered to the last byte.
+    open: AtomicUsize,
+    /// Whether bytes between requests are the beginning of a head (HTTP/1 only).
+    heads: bool,
+}
+
+impl Activity {
+    /// HTTP/1: the first head is awaited from now on.
+    pub(super) fn expecting_heads() -> Arc<Self> {
+        Arc::new(Self::new(1, true))
+    }
+
+    /// HTTP/2: heads come in frames between others; idle time alone counts.
+    pub(super) fn multiplexed() -> Arc<Self> {
+        Arc::new(Self::new(0, false))
+    }
+
+    fn new(head: u64, heads: bool) -> Self {
+        Self { began: Instant::now(), head: head.into(), last: 0.into(), open: 0.into(), heads }
+    }
+
+    pub(super) fn bytes_came(&self) {
+        if self.heads && self.open.load(Ordering::Relaxed) == 0 && self.head.load(Ordering::Relaxed) == 0 {
+            self.head.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    fn at(&self, mark: u64, time: Duration) -> Instant {
+        after(after(self.began, Duration::from_millis(mark.saturating_sub(1))), time)
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.last.load(Ordering::Relaxed) == 0
+    }
+
+    /// What must happen when, if nothing else does.
+    fn due(&self, phase: Phase, (header_timeout, idle): (Duration, Duration)) -> (Instant, Due) {
+        let last = self.last.load(Ordering::Relaxed);
+        let open = self.open.load(Ordering::Relaxed) > 0;
+        let head = self.head.load(Ordering::Relaxed);
+        match phase {
+            // A peer that doesn't read our last bytes, or doesn't hang up, gets no more than a head's time.
+            Phase::Closing(since) if !open => (self.at(last.max(since), header_timeout), Due::Cut),
+            Phase::Closing(since) => (self.at(last.max(since), idle), Due::Cut),
+            _ if head > 0 && !open => (self.at(head, header_timeout), Due::Cut),
+            Phase::Draining => (self.at(last, header_timeout), Due::Close),
+            Phase::Open => (self.at(last, idle), Due::Close),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    Open,
+    /// The drain has begun, and the first request is still awaited: it may be on its way already.
+    Draining,
+    /// Asked to close, since then.
+    Closing(u64),
+}
+
+#[derive(Clone, Copy)]
+enum Due {
+    /// Close gracefully.
+    Close,
+    /// Drop the connection.
+    Cut,
+}
+
+/// Drives a connection to its end. `bounds`: the longest time for a head, and the longest idle time.
+pub(super) async fn attend<C>(
+    connection: C,
+    close: impl Fn(Pin<&mut C>),
+    activity: &Activity,
+    bounds: (Duration, Duration),
+    drain: &CancellationToken,
+) where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = pin!(connection);
+    let mut drained = pin!(drain.cancelled());
+    let mut timer = pin!(sleep_until(activity.due(Phase::Open, bounds).0));
+    let mut phase = Phase::Open;
+    poll_fn(|cx| {
+        loop {
+            // First the connection: a request whose bytes have come is served, even when the drain has begun.
+            if advance(connection.as_mut(), cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if phase == Phase::Open && drained.as_mut().poll(cx).is_ready() {
+                phase = Phase::Draining;
+            }
+            if phase == Phase::Draining && !activity.is_fresh() {
+                phase = Phase::Closing(activity.now());
+                close(connection.as_mut());
+                continue;
+            }
+            let (due, what) = activity.due(phase, bounds);
+            if due < timer.deadline() {
+                timer.as_mut().reset(due);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if Instant::now() < due {
+                timer.as_mut().reset(due);
+                continue;
+            }
+            match what {
+                Due::Cut => {
+                    tracing::debug!("a connection was cut: its peer was too slow");
+                    return Poll::Ready(());
+                }
+                Due::Close => {
+                    phase = Phase::Closing(activity.now());
+                    close(connection.as_mut());
+                }
+            }
+        }
+    })
+    .await;
+}
+
+fn advance<C>(connection: Pin<&mut C>, cx: &mut Context<'_>) -> Poll<()>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    connection.poll(cx).map(|end| {
+        if let Err(error) = end {
+            tracing::debug!(%error, "a connection ended with an error");
+        }
+    })
+}
+
+/// One request, from its head to the last byte of its answer.
+pub(super) struct Turn(Arc<Activity>);
+
+impl Turn {
+    pub(super) fn begin(activity: Arc<Activity>) -> Self {
+        activity.open.fetch_add(1, Ordering::Relaxed);
+        activity.head.store(0, Ordering::Relaxed);
+        activity.last.store(activity.now(), Ordering::Relaxed);
+        Self(activity)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.last.store(self.0.now(), Ordering::Relaxed);
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An answer's body that holds its request's turn.
+pub(super) struct Held {
+    body: AnswerBody,
+    _turn: Turn,
+}
+
+impl Held {
+    pub(super) fn new(body: AnswerBody, turn: Turn) -> Self {
+        Self { body, _turn: turn }
+    }
+}
+
+impl Body for Held {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
