@@ -239,7 +239,11 @@ impl Shared {
             }
         }
         .map_err(|error| Failure { error, unsent: false })?;
-        let client = turn.checked_rem(endpoint.clients.len()).and_then(|at| endpoint.clients.get(at));
+        // One step a round, not a turn: else the turn that chose the collector would choose the same connection always.
+        let round = turn.checked_div(self.endpoints.len());
+        let client = round
+            .and_then(|round| round.checked_rem(endpoint.clients.len()))
+            .and_then(|at| endpoint.clients.get(at));
         let Some(client) = client else {
             return Err(Failure { error: UpstreamError::Unreachable("no client".into()), unsent: false });
         };

@@ -131,6 +131,19 @@ async fn connections_are_kept_and_turns_taken() {
     assert_eq!((a.requests(), b.requests()), (8, 3));
 }
 
+/// Scenario: calls one after the other to two gRPC collectors.
+/// Guarantees: each keeps two connections, both are used, and no call opens another one.
+#[tokio::test]
+async fn grpc_connections_take_turns() {
+    let (a, b) = (Fake::start(None, fine_grpc).await, Fake::start(None, fine_grpc).await);
+    let upstream = upstream(Protocol::Grpc, &[a.url(), b.url()], PATIENCE);
+    for _ in 0..12 {
+        send(&upstream).await.unwrap();
+    }
+    assert_eq!((a.requests(), b.requests()), (6, 6));
+    assert_eq!((a.connections(), b.connections()), (2, 2));
+}
+
 /// Scenario: the first collector refuses connections, the second one is well; then both refuse.
 /// Guarantees: every request is answered by the second one, exactly once; with none left it is `Unreachable`.
 #[tokio::test]
@@ -215,7 +228,7 @@ async fn deadlines_hold() {
         let patient = upstream(protocol, &[fake.url()], PATIENCE);
         assert_eq!(patient.oneshot(request).await, Err(UpstreamError::Timeout));
         let lasted = began.elapsed();
-        assert!((short * 2..short * 10).contains(&lasted), "{lasted:?}");
+        assert!((short * 2..short * 40).contains(&lasted), "{lasted:?}");
     }
     let full = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", full.local_addr().unwrap());
