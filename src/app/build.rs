@@ -15,6 +15,7 @@ use crate::{
         upstream,
     },
     telemetry::RateCap,
+    tls,
     validate::{
         ASSERTED_KEYS, IdentityPolicy, Validator,
         credentials::{Digester, HeaderNames},
@@ -55,7 +56,7 @@ impl Lasting {
             digester: Arc::new(Digester::random()),
             limits: Arc::new(Local::new(&config.limits, max_spans, Arc::clone(&metrics))),
             failures: Arc::new(Failures::new(&config.limits.per_client_failures, Arc::clone(&metrics))),
-            in_flight: InFlight::new(config.intake.max_in_flight_bytes.0),
+            in_flight: InFlight::metered(config.intake.max_in_flight_bytes.0, Arc::clone(&metrics)),
             log_cap: Arc::new(RateCap::new(LINES_PER_SECOND)),
             metrics,
         }
@@ -69,7 +70,11 @@ impl Lasting {
 
 /// Builds a gateway. The authority of the gateway before it, with its cache, is kept while nothing
 /// that it depends on has changed: a reload must not send every pair to GitLab again.
-pub(super) fn gateway(config: &Config, lasting: &Lasting, before: Option<&Built>) -> Result<Built, StartError> {
+pub(super) fn gateway(
+    config: &Config,
+    lasting: &Lasting,
+    before: Option<&Built>,
+) -> Result<Built, StartError> {
     let files = authority_files(config)?;
     let validator = match before {
         Some(before) if before.files == files && same_authority(&before.config, config) => {
@@ -77,8 +82,8 @@ pub(super) fn gateway(config: &Config, lasting: &Lasting, before: Option<&Built>
         }
         _ => authority(config, lasting)?,
     };
-    let upstream = upstream::pool(&config.collector, Arc::clone(&lasting.metrics))
-        .map_err(|error| StartError(format!("collector: {error}")))?;
+    let upstream = upstream::pool(&config.collector, collector_tls(config)?, Arc::clone(&lasting.metrics))
+        .map_err(|error| StartError(error.to_string()))?;
     let gateway = Gateway {
         validator,
         limits: Arc::clone(&lasting.limits) as _,
@@ -86,13 +91,22 @@ pub(super) fn gateway(config: &Config, lasting: &Lasting, before: Option<&Built>
         upstream,
         in_flight: lasting.in_flight.clone(),
         digester: Arc::clone(&lasting.digester),
-        names: HeaderNames::from_config(&config.gitlab).map_err(|error| StartError(format!("gitlab: {error}")))?,
+        names: HeaderNames::from_config(&config.gitlab)
+            .map_err(|error| StartError(format!("gitlab: {error}")))?,
         policy: policy(config),
         settings: Settings::from(config),
         metrics: Arc::clone(&lasting.metrics),
         log_cap: Arc::clone(&lasting.log_cap),
     };
     Ok(Built { gateway: Arc::new(gateway), config: config.clone(), files })
+}
+
+fn collector_tls(config: &Config) -> Result<Option<rustls::ClientConfig>, StartError> {
+    let is_wanted = config.collector.endpoints.iter().any(|endpoint| endpoint.starts_with("https:"));
+    is_wanted
+        .then(|| tls::client(&config.collector.tls, &[]))
+        .transpose()
+        .map_err(|error| StartError(format!("collector.tls: {error}")))
 }
 
 fn authority(config: &Config, lasting: &Lasting) -> Result<Arc<dyn Validator>, StartError> {

@@ -157,9 +157,8 @@ impl Running {
         };
         let gateway = Arc::clone(&self.gateway);
         let signals: Arc<[_]> = listener.signals.clone().into();
-        let handler = move |request, peer| {
-            service::serve(gateway.load_full(), Arc::clone(&signals), request, peer)
-        };
+        let handler =
+            move |request, peer| service::serve(gateway.load_full(), Arc::clone(&signals), request, peer);
         self.tasks.spawn(server::serve(
             socket,
             listener.name.as_str().into(),

@@ -73,7 +73,9 @@ pub fn refused(protocol: Protocol, rejection: &Rejection, names: &HeaderNames) -
         Rejection::Encoding => {
             headers.insert(ACCEPT_ENCODING, ENCODINGS);
         }
-        Rejection::Credentials(_) | Rejection::Denied(_) if rejection.http_status() == StatusCode::UNAUTHORIZED => {
+        Rejection::Credentials(_) | Rejection::Denied(_)
+            if rejection.http_status() == StatusCode::UNAUTHORIZED =>
+        {
             headers.insert(WWW_AUTHENTICATE, challenge(names));
         }
         _ => {}
@@ -83,7 +85,8 @@ pub fn refused(protocol: Protocol, rejection: &Rejection, names: &HeaderNames) -
 
 /// RFC 9110, section 11.6.1: a 401 names what would be accepted.
 fn challenge(names: &HeaderNames) -> HeaderValue {
-    let text = format!("GitLab-CI realm=\"spangate\", headers=\"{} {}\"", names.runner_token, names.job_token);
+    let text =
+        format!("GitLab-CI realm=\"spangate\", headers=\"{} {}\"", names.runner_token, names.job_token);
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("GitLab-CI realm=\"spangate\""))
 }
 

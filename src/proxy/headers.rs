@@ -110,7 +110,8 @@ mod tests {
             sender.insert(HeaderName::from_static(name), HeaderValue::from_static("from-the-sender"));
         }
         let leaving = outgoing(&sender, "ours", None);
-        let mut left: Vec<_> = leaving.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let mut left: Vec<_> =
+            leaving.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         left.sort_unstable();
         assert_eq!(left, [("user-agent", &b"from-the-sender"[..]), ("x-request-id", &b"ours"[..])]);
     }

@@ -163,7 +163,9 @@ impl Rejection {
             Self::Encoding => "send the body as it is, or compressed with gzip or zstd".into(),
             Self::Credentials(error) => error.to_string(),
             Self::Denied(Denial::Unauthenticated) => "GitLab does not accept these tokens".into(),
-            Self::Denied(Denial::Forbidden) => "GitLab says that this runner may not speak for this job".into(),
+            Self::Denied(Denial::Forbidden) => {
+                "GitLab says that this runner may not speak for this job".into()
+            }
             Self::Failures(_) => "too many failed attempts from this address".into(),
             Self::Undetermined(Undetermined::Throttled) => "GitLab limits how often it can be asked".into(),
             Self::Undetermined(_) => "the tokens cannot be checked at the moment".into(),
@@ -186,7 +188,12 @@ impl Rejection {
 
 impl Form {
     fn new(http: u16, grpc: Code, retry: Retry, label: &'static str) -> Self {
-        Self { http: StatusCode::from_u16(http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), grpc, retry, label }
+        Self {
+            http: StatusCode::from_u16(http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            grpc,
+            retry,
+            label,
+        }
     }
 
     fn of_upstream(error: &UpstreamError) -> Self {

@@ -170,7 +170,10 @@ mod tests {
         for (parts, expected) in [
             (head("POST", "/v1/traces", http, &[protobuf]), "http_protobuf"),
             (head("POST", "/v1/traces?x=1", http, &[protobuf]), "http_protobuf"),
-            (head("POST", "/v1/traces", h2, &[("content-type", "Application/JSON; charset=utf-8")]), "http_json"),
+            (
+                head("POST", "/v1/traces", h2, &[("content-type", "Application/JSON; charset=utf-8")]),
+                "http_json",
+            ),
             (head("POST", GRPC, h2, &[("content-type", "application/grpc")]), "grpc"),
             (head("POST", GRPC, h2, &[("content-type", "application/grpc+proto")]), "grpc"),
             (head("POST", GRPC, h2, &[("content-type", "application/grpc+json")]), "media_type"),

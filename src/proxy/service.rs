@@ -1,11 +1,7 @@
 //! What stands around the line and cannot refuse: sensitive marks, panic guard, metrics, the access
 //! line, and reading on after an early answer. It never looks into a body.
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::Arc,
-    time::Duration,
-};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use http::{HeaderName, Request, Response, StatusCode, Version, header::EXPECT};
