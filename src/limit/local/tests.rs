@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use governor::clock::FakeRelativeClock;
 
-use super::{Local, MAX_JOBS, MAX_RUNNERS};
+use super::{JOB_IDLE, Local, RUNNER_IDLE};
 use crate::{
+    cache::table::Table,
     config::{Limits, Mode, PerJob, PerRunner, units::ByteSize},
     limit::{Cost, Decision, Limit, LimitStore, Subject},
     metrics::Metrics,
@@ -261,20 +262,22 @@ fn threads_share_a_budget_exactly() {
     assert_eq!(granted, 1_000);
 }
 
-/// Scenario: one job in use beside more one-time jobs and runners than state is kept for.
+/// Scenario: one job in use beside many times more one-time jobs and runners than state is kept for (here: 20,000 jobs
+/// and 5,000 runners).
 /// Guarantees: both tables stay within their bounds, and the job in use keeps its spent budget.
 #[test]
 fn state_is_bounded_and_the_busy_stay() {
-    let (local, clock) = local(&limits());
+    let (mut local, clock) = local(&limits());
+    (local.jobs, local.runners) = (Table::new(20_000, JOB_IDLE), Table::new(5_000, RUNNER_IDLE));
     assert_eq!(local.spend(SUBJECT, 1_000), 1_000);
-    for key in 0..1_200_000 {
-        if key % 20_000 == 0 {
+    for key in 0..100_000 {
+        if key % 1_000 == 0 {
             clock.advance(Duration::from_secs(1));
             assert_eq!(local.spend(SUBJECT, 1), 0);
         }
         local.charge(Subject { runner: key + 1_000, job: key + 1_000 }, REQUEST);
     }
-    assert!((900_000..=MAX_JOBS).contains(&local.jobs.len()));
-    assert!((180_000..=MAX_RUNNERS).contains(&local.runners.len()));
+    assert!((18_000..=20_000).contains(&local.jobs.len()));
+    assert!((4_500..=5_000).contains(&local.runners.len()));
     assert_eq!(local.spend(SUBJECT, 1), 0);
 }
