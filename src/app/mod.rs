@@ -11,7 +11,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http_body_util::BodyExt as _;
 use tokio::{net::TcpListener, sync::Semaphore, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -192,7 +191,7 @@ impl Running {
                 lasting.metrics.render()
             };
             let answer = admin::respond(&health, scrape, request.method(), request.uri().path());
-            std::future::ready(answer.map(|body| body.boxed_unsync()))
+            std::future::ready(answer.map(http_body_util::BodyExt::boxed_unsync))
         };
         // It outlives the drain of the others: probes and a last scrape are wanted until the end.
         drop(tokio::spawn(server::serve(
@@ -212,7 +211,7 @@ impl Running {
     ///
     /// # Errors
     /// [`StartError`] says what is wrong with the new configuration.
-    pub fn reload(&self, config: Config) -> Result<(), StartError> {
+    pub fn reload(&self, config: &Config) -> Result<(), StartError> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let mut certificates = Vec::new();
         for listener in &config.listeners {
@@ -222,14 +221,14 @@ impl Running {
                 certificates.push((swap, settings));
             }
         }
-        let built = build::gateway(&config, &self.lasting, Some(&current))?;
+        let built = build::gateway(config, &self.lasting, Some(&current))?;
         // Nothing can fail from here on.
         for (swap, settings) in certificates {
             swap.store(settings);
         }
-        self.lasting.reconfigure(&config);
+        self.lasting.reconfigure(config);
         self.gateway.store(Arc::clone(&built.gateway));
-        for key in build::need_restart(&current.config, &config) {
+        for key in build::need_restart(&current.config, config) {
             tracing::warn!(key, "this key changed, but takes effect only after a restart");
         }
         *current = built;

@@ -70,9 +70,8 @@ pub async fn run(args: &ConfigArgs) -> anyhow::Result<u8> {
 /// A bad file never replaces a good configuration.
 fn reload(args: &ConfigArgs, running: &Running, log: &telemetry::Handle) {
     let outcome = args.load().map_err(|mistakes| mistakes.to_string()).and_then(|config: Config| {
-        let settings = config.log.clone();
-        running.reload(config).map_err(|error| error.to_string())?;
-        log.apply(&settings).map_err(|error| error.to_string())
+        running.reload(&config).map_err(|error| error.to_string())?;
+        log.apply(&config.log).map_err(|error| error.to_string())
     });
     match outcome {
         Ok(()) => {

@@ -1,7 +1,7 @@
 //! What the sender reads: an export response or a `google.rpc.Status`, in the request's own
 //! encoding, over HTTP or as gRPC. It decides form, never what the answer is.
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -127,7 +127,10 @@ fn percent_encoded(message: &str) -> String {
     message.bytes().fold(String::with_capacity(message.len()), |mut text, byte| {
         match byte {
             b' '..=b'~' if byte != b'%' => text.push(char::from(byte)),
-            _ => text.push_str(&format!("%{byte:02X}")),
+            _ => {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "%{byte:02X}");
+            }
         }
         text
     })
@@ -157,7 +160,7 @@ mod tests {
     /// Guarantees: `Retry-After` is never shorter than the delay.
     #[test]
     fn retry_after_rounds_up() {
-        assert_eq!(whole_seconds(Duration::from_millis(2000)), 2);
+        assert_eq!(whole_seconds(Duration::from_secs(2)), 2);
         assert_eq!(whole_seconds(Duration::from_millis(2001)), 3);
         assert_eq!(whole_seconds(Duration::from_millis(14_999)), 15);
     }

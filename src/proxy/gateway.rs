@@ -347,17 +347,17 @@ impl Gateway {
         let mut reasons = Vec::new();
         if oversize > 0 {
             let bytes = self.policy.max_item_size;
-            reasons.push(format!("{oversize} {items} longer than {bytes} bytes"));
+            reasons.push(format!("{items} longer than {bytes} bytes: {oversize}"));
         }
         if over_budget > 0 {
-            reasons.push(format!("{over_budget} {items} past what the job may send in all"));
+            reasons.push(format!("{items} past what the job may send in all: {over_budget}"));
         }
         PartialSuccess {
             rejected: i64::try_from(rejected).unwrap_or(i64::MAX),
             message: if reasons.is_empty() {
                 String::new()
             } else {
-                format!("left out: {}", reasons.join(", "))
+                format!("left out {}", reasons.join(", "))
             },
         }
     }

@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn collectors_delay_is_clamped() {
         for error in [
-            UpstreamError::Throttled(Some(Duration::from_secs(60))),
+            UpstreamError::Throttled(Some(Duration::from_mins(1))),
             UpstreamError::Unavailable(Some(Duration::ZERO)),
         ] {
             let delay = Rejection::Upstream(error).status().retry_after.expect("a retry makes sense");

@@ -37,6 +37,9 @@ fn reason(body: &[u8]) -> &'static str {
     check(body).expect_err("accepted").0
 }
 
+type Place<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+
+#[expect(clippy::unnecessary_wraps, reason = "a `KeyValue` wants it so")]
 fn text(value: &str) -> Option<AnyValue> {
     Some(AnyValue { value: Some(Value::StringValue(value.into())) })
 }
@@ -220,7 +223,7 @@ fn broken_wire_is_refused_at_every_depth() {
         ([varint(0x7A), varint(1)].concat(), "beyond"),
         ([varint(0x7A), varint(u64::MAX)].concat(), "beyond"),
     ];
-    let places: [&dyn Fn(&[u8]) -> Vec<u8>; 10] = [
+    let places: [Place<'_>; 10] = [
         &|bytes| bytes.to_vec(),
         &|bytes| request(bytes),
         &|bytes| request(len(1, bytes)),

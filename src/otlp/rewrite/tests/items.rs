@@ -11,7 +11,8 @@ fn named(name: &str, size: usize) -> Vec<u8> {
     let span = [len(1, [1; 16]), len(5, name)].concat();
     let filler = size.checked_sub(span.len()).unwrap();
     // An unknown field of just the bytes that are missing.
-    let span = [span, len(99, vec![b'.'; filler - 3 - usize::from(filler > 3 + 127)])].concat();
+    let framing = if filler > 130 { 4 } else { 3 };
+    let span = [span, len(99, vec![b'.'; filler.checked_sub(framing).unwrap()])].concat();
     assert_eq!(span.len(), size);
     span
 }
