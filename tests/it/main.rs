@@ -1,3 +1,15 @@
-//! Integration tests.
+//! Integration tests: one binary, one file a topic, real sockets on loopback. Each test says which
+//! situation it makes and what it guarantees.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that meets the unexpected must fail at that line"
+)]
+
+mod architecture;
 mod docs;
+mod support;

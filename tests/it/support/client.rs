@@ -1,0 +1,260 @@
+//! A raw OTLP client: HTTP protobuf, HTTP JSON or gRPC, over HTTP/1.1 or HTTP/2, clear or TLS, one
+//! connection an export. It hides nothing: status, headers, body and trailers come back as they came.
+
+use std::{
+    io::Write as _,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message as _;
+use rustls_pki_types::ServerName;
+use spangate::otlp::compression::Encoding;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+use super::{answer::Answer, job::Job, json, rpc, tls::TestTls};
+
+/// No answer takes longer than this, however loaded the machine is; more is a hang.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The form of a request and of its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Protobuf,
+    Json,
+    Grpc,
+}
+
+impl Form {
+    /// All three.
+    pub(crate) const ALL: [Self; 3] = [Self::Protobuf, Self::Json, Self::Grpc];
+
+    /// Its media type.
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::Protobuf => "application/x-protobuf",
+            Self::Json => "application/json",
+            Self::Grpc => "application/grpc",
+        }
+    }
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Protobuf | Self::Json => "/v1/traces",
+            Self::Grpc => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+        }
+    }
+}
+
+/// What the bytes travel over.
+#[derive(Clone, Debug)]
+pub(crate) enum Wire {
+    Http1,
+    H2c,
+    TlsHttp1(Arc<TestTls>),
+    TlsHttp2(Arc<TestTls>),
+}
+
+impl Wire {
+    fn is_http2(&self) -> bool {
+        matches!(self, Self::H2c | Self::TlsHttp2(_))
+    }
+}
+
+/// One export, to be sent as often as one likes.
+#[derive(Clone, Debug)]
+pub(crate) struct Export {
+    form: Form,
+    wire: Wire,
+    method: &'static str,
+    path: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Export {
+    /// A request of a form, over the wire that goes with it, uncompressed, without credentials.
+    pub(crate) fn new(form: Form, request: &ExportTraceServiceRequest) -> Self {
+        let message = match form {
+            Form::Protobuf | Form::Grpc => request.encode_to_vec(),
+            Form::Json => json::to_json(request),
+        };
+        Self::raw(form, message)
+    }
+
+    /// The same with any bytes as the message.
+    pub(crate) fn raw(form: Form, message: impl Into<Bytes>) -> Self {
+        let mut export = Self::bare(form, message.into());
+        if form == Form::Grpc {
+            export.body = rpc::frame(false, &export.body);
+        }
+        export
+    }
+
+    /// The same with any bytes as the whole HTTP body, for gRPC too.
+    pub(crate) fn bare(form: Form, body: Bytes) -> Self {
+        let wire = if form == Form::Grpc { Wire::H2c } else { Wire::Http1 };
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", HeaderValue::from_static(form.content_type()));
+        if form == Form::Grpc {
+            headers.insert("te", HeaderValue::from_static("trailers"));
+        }
+        Self { form, wire, method: "POST", path: form.path().into(), headers, body }
+    }
+
+    /// A request with the job's two tokens.
+    pub(crate) fn of(form: Form, job: &Job, request: &ExportTraceServiceRequest) -> Self {
+        Self::new(form, request).tokens(job)
+    }
+
+    /// Adds the job's two tokens.
+    pub(crate) fn tokens(self, job: &Job) -> Self {
+        self.header("runner-token", &job.runner_token).header("job-token", &job.job_token)
+    }
+
+    /// Adds a header, beside one of the same name.
+    pub(crate) fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        self.headers.append(name, HeaderValue::from_bytes(value.as_ref()).unwrap());
+        self
+    }
+
+    /// Puts a header in place of any of the same name.
+    pub(crate) fn replace(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.insert(name, HeaderValue::from_str(value).unwrap());
+        self
+    }
+
+    /// Takes a header away.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.headers.remove(name);
+        self
+    }
+
+    /// Another method.
+    pub(crate) fn method(self, method: &'static str) -> Self {
+        Self { method, ..self }
+    }
+
+    /// Another path.
+    pub(crate) fn path(self, path: &str) -> Self {
+        Self { path: path.into(), ..self }
+    }
+
+    /// Another wire.
+    pub(crate) fn over(self, wire: Wire) -> Self {
+        Self { wire, ..self }
+    }
+
+    /// Compresses the message and says so.
+    pub(crate) fn compressed(self, encoding: Encoding) -> Self {
+        if encoding == Encoding::Identity {
+            return self;
+        }
+        let deflate = |message: &[u8]| match encoding {
+            Encoding::Gzip => {
+                let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                writer.write_all(message).unwrap();
+                writer.finish().unwrap()
+            }
+            Encoding::Zstd => zstd::encode_all(message, 1).unwrap(),
+            Encoding::Identity => unreachable!("handled above"),
+        };
+        if self.form == Form::Grpc {
+            let (_, message) = rpc::unframe(&self.body).unwrap();
+            let body = rpc::frame(true, &deflate(&message));
+            Self { body, ..self }.header("grpc-encoding", encoding.token())
+        } else {
+            let body = deflate(&self.body).into();
+            Self { body, ..self }.header("content-encoding", encoding.token())
+        }
+    }
+
+    /// The bytes that go out as the HTTP body.
+    pub(crate) fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Sends it on a connection of its own.
+    pub(crate) async fn send(&self, to: SocketAddr) -> Answer {
+        self.try_send(to).await.unwrap_or_else(|problem| panic!("no answer to {self:?}: {problem}"))
+    }
+
+    /// The same; an error when the connection broke or no answer came.
+    pub(crate) async fn try_send(&self, to: SocketAddr) -> Result<Answer, String> {
+        tokio::time::timeout(PATIENCE, self.exchange(to)).await.map_err(|_| "no answer in time".to_owned())?
+    }
+
+    async fn exchange(&self, to: SocketAddr) -> Result<Answer, String> {
+        let stream = TcpStream::connect(to).await.map_err(|error| error.to_string())?;
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        match &self.wire {
+            Wire::Http1 | Wire::H2c => self.over_stream(stream, "http", to).await,
+            Wire::TlsHttp1(tls) => self.over_tls(tls, "http/1.1", stream, to).await,
+            Wire::TlsHttp2(tls) => self.over_tls(tls, "h2", stream, to).await,
+        }
+    }
+
+    async fn over_tls(
+        &self,
+        tls: &TestTls,
+        alpn: &str,
+        stream: TcpStream,
+        to: SocketAddr,
+    ) -> Result<Answer, String> {
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = TlsConnector::from(tls.client_config(&[alpn]))
+            .connect(name, stream)
+            .await
+            .map_err(|error| error.to_string())?;
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(alpn.as_bytes()), "ALPN");
+        self.over_stream(stream, "https", to).await
+    }
+
+    async fn over_stream<S>(&self, stream: S, scheme: &str, to: SocketAddr) -> Result<Answer, String>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let started = Instant::now();
+        let mut request = Request::builder().method(self.method);
+        let io = TokioIo::new(stream);
+        let answer = if self.wire.is_http2() {
+            request = request.uri(format!("{scheme}://{to}{}", self.path));
+            let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+                .await
+                .map_err(|error| error.to_string())?;
+            tokio::spawn(connection);
+            sender.send_request(self.finish(request)).await
+        } else {
+            request = request.uri(&self.path).header("host", to.to_string());
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(io).await.map_err(|error| error.to_string())?;
+            tokio::spawn(connection);
+            sender.send_request(self.finish(request)).await
+        };
+        let (parts, body) = answer.map_err(|error| error.to_string())?.into_parts();
+        let collected = body.collect().await.map_err(|error| error.to_string())?;
+        Ok(Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            trailers: collected.trailers().cloned(),
+            body: collected.to_bytes(),
+            took: started.elapsed(),
+        })
+    }
+
+    fn finish(&self, mut request: http::request::Builder) -> Request<Full<Bytes>> {
+        request.headers_mut().unwrap().extend(self.headers.clone());
+        request.body(Full::new(self.body.clone())).unwrap()
+    }
+}

@@ -1,0 +1,17 @@
+//! Honest fakes on real sockets, a raw client, and the worlds that tests are run in. Nothing here
+//! knows how the gateway works; it knows the contract.
+
+pub(crate) mod answer;
+pub(crate) mod authority;
+pub(crate) mod client;
+pub(crate) mod collector;
+pub(crate) mod job;
+pub(crate) mod json;
+pub(crate) mod logs;
+pub(crate) mod process;
+pub(crate) mod rpc;
+pub(crate) mod selftest;
+pub(crate) mod server;
+pub(crate) mod spans;
+pub(crate) mod tls;
+pub(crate) mod world;
