@@ -10,6 +10,17 @@
     reason = "a test that meets the unexpected must fail at that line"
 )]
 
+mod admin;
 mod architecture;
 mod docs;
+mod authority;
+mod canary;
+mod credentials;
+mod drain;
+mod early_answer;
+mod gate;
+mod identity;
+mod limits;
+mod protocols;
+mod refusals;
 mod support;

@@ -153,6 +153,11 @@ impl Authority {
         self.state.calls.lock().unwrap().len()
     }
 
+    /// What was wrong with the questions so far; taken away, so that it no longer fails the test.
+    pub(crate) fn take_problems(&self) -> Vec<String> {
+        self.server.problems().take()
+    }
+
     /// The most questions that were open at once.
     pub(crate) fn most_in_flight(&self) -> usize {
         self.state.most_in_flight.load(Ordering::SeqCst)

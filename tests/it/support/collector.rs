@@ -135,9 +135,9 @@ impl Collector {
         *self.state.always.lock().unwrap() = Some(reply);
     }
 
-    /// Closes the listener and every connection.
-    pub(crate) fn stop(&self) {
-        self.server.stop();
+    /// Closes every connection; new ones are served.
+    pub(crate) fn hang_up(&self) {
+        self.server.hang_up();
     }
 
     /// Everything that arrived.

@@ -87,6 +87,8 @@ pub(crate) struct FakeServer {
     address: SocketAddr,
     problems: Problems,
     stop: CancellationToken,
+    /// Ends the connections of today; put anew when it was used.
+    hang_up: Arc<Mutex<CancellationToken>>,
 }
 
 impl FakeServer {
@@ -104,7 +106,9 @@ impl FakeServer {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let server = Self { address, problems: problems.clone(), stop: stop.clone() };
+        let hang_up = Arc::new(Mutex::new(stop.child_token()));
+        let server =
+            Self { address, problems: problems.clone(), stop: stop.clone(), hang_up: Arc::clone(&hang_up) };
         let acceptor = tls.map(TlsAcceptor::from);
         tokio::spawn(async move {
             loop {
@@ -114,7 +118,7 @@ impl FakeServer {
                 };
                 stream.set_nodelay(true).unwrap();
                 let (handler, problems, acceptor) = (handler.clone(), problems.clone(), acceptor.clone());
-                let stop = stop.clone();
+                let ended = hang_up.lock().unwrap().clone();
                 tokio::spawn(async move {
                     let reset = Arc::new(AtomicBool::new(false));
                     let line = Line { stream, reset: Arc::clone(&reset) };
@@ -129,7 +133,7 @@ impl FakeServer {
                             }
                         }
                     };
-                    tokio::select! { () = connection => {}, () = stop.cancelled() => {} }
+                    tokio::select! { () = connection => {}, () = ended.cancelled() => {} }
                 });
             }
         });
@@ -141,9 +145,16 @@ impl FakeServer {
         self.address
     }
 
-    /// Closes the listener and every connection now.
-    pub(crate) fn stop(&self) {
-        self.stop.cancel();
+    /// What its handlers reported.
+    pub(crate) fn problems(&self) -> &Problems {
+        &self.problems
+    }
+
+    /// Closes every connection now; new ones are served.
+    pub(crate) fn hang_up(&self) {
+        let mut token = self.hang_up.lock().unwrap();
+        token.cancel();
+        *token = self.stop.child_token();
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct World {
     pub(crate) running: Running,
     pub(crate) authority: Authority,
     pub(crate) collector: Collector,
+    /// What the gateway was started with.
+    pub(crate) config: Config,
 }
 
 impl World {
@@ -42,8 +44,8 @@ impl World {
         let authority = Authority::start().await;
         let mut config = config(&authority.url(), &collector.url());
         change(&mut config);
-        let running = app::start(config).await.expect("the gateway starts");
-        Self { running, authority, collector }
+        let running = app::start(config.clone()).await.expect("the gateway starts");
+        Self { running, authority, collector, config }
     }
 
     /// A world whose collector speaks OTLP/gRPC.
@@ -158,11 +160,13 @@ impl Samples {
             .filter_map(|line| {
                 let rest = line.strip_prefix(name)?;
                 let (labels, value) = match rest.strip_prefix('{') {
-                    Some(rest) => rest.rsplit_once("} ")?,
+                    Some(rest) => rest.split_once("} ")?,
                     None => ("", rest.strip_prefix(' ')?),
                 };
+                // OpenMetrics allows a time and an exemplar after the value.
+                let value = value.split_whitespace().next()?;
                 let has = |label: &String| labels.split(',').any(|given| given == label);
-                wanted.iter().all(has).then(|| value.trim().parse::<f64>().unwrap())
+                wanted.iter().all(has).then(|| value.parse::<f64>().unwrap())
             })
             .sum()
     }
@@ -172,8 +176,7 @@ impl Samples {
 /// Guarantees: a sum counts the samples that it names and no other.
 #[test]
 fn samples_are_summed_by_name_and_label() {
-    let text =
-        "# HELP a_total x\na_total{l=\"1\",m=\"x\"} 2\na_total{l=\"2\",m=\"x\"} 3\na_total_more 7\nb 4\n";
+    let text = "# HELP a_total x\na_total{l=\"1\",m=\"x\"} 2\na_total{l=\"2\",m=\"x\"} 3 # {t=\"1\"} 9\na_total_more 7\nb 4\n";
     let samples = Samples(text.into());
     assert_eq!(format!("{}", samples.sum("a_total", &[])), "5");
     assert_eq!(format!("{}", samples.sum("a_total", &[("l", "2"), ("m", "x")])), "3");

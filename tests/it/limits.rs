@@ -1,0 +1,146 @@
+//! Rates: a job that sends too fast, a client that keeps failing. Who is within the limits must not
+//! feel those who are not.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use spangate::config::{Config, Mode, units::ByteSize};
+
+use crate::support::{
+    answer::Refusal,
+    authority::Script,
+    client::{Export, Form},
+    job::Job,
+    spans,
+    world::World,
+};
+
+fn slow_jobs(config: &mut Config) {
+    config.limits.per_job.requests_per_second = 5;
+    config.limits.per_job.burst = Duration::from_secs(1);
+}
+
+/// Scenario: a job sends 30 exports at once where 5 a second are allowed, in each form; another job sends one.
+/// Guarantees: 429 / RESOURCE_EXHAUSTED with a delay for what is too much; the first few and the other job pass.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_has_a_rate() {
+    for form in Form::ALL {
+        let world = World::with(slow_jobs).await;
+        let (eager, calm) = (Job::new(1), Job::new(2));
+        world.authority.allow(&eager);
+        world.authority.allow(&calm);
+        let export = Export::of(form, &eager, &spans::export(&eager, 1));
+        let started = Instant::now();
+        let answers = join_all((0..30).map(|_| world.send(&export))).await;
+        let (passed, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.is_success(form));
+        for answer in &refused {
+            answer.assert_refused(form, Refusal::RATE_LIMITED);
+        }
+        // Five at once, and one more for every 200 ms that this took.
+        let most = 6 + usize::try_from(started.elapsed().as_millis() / 200).unwrap();
+        assert!((5..=most).contains(&passed.len()), "{} of 30 passed", passed.len());
+        assert_eq!(world.collector.count(), passed.len());
+        let calm = Export::of(form, &calm, &spans::export(&calm, 1));
+        world.send(&calm).await.assert_accepted(form);
+    }
+}
+
+/// Scenario: the same 30 exports with the limits in `shadow` and in `off`.
+/// Guarantees: all pass; `shadow` counts what it would have refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shadowed_rate_only_counts() {
+    for mode in [Mode::Shadow, Mode::Off] {
+        let world = World::with(|config| {
+            slow_jobs(config);
+            config.limits.per_job.mode = mode;
+        })
+        .await;
+        let job = Job::new(1);
+        world.authority.allow(&job);
+        let export = Export::of(Form::Protobuf, &job, &spans::export(&job, 1));
+        for answer in join_all((0..30).map(|_| world.send(&export))).await {
+            answer.assert_accepted(Form::Protobuf);
+        }
+        let labels = [("limit", "job_requests"), ("decision", "would_refuse")];
+        let counted = world.metrics().await.sum("spangate_limit_decisions_total", &labels);
+        assert_eq!(counted > 0.0, mode == Mode::Shadow, "{counted} under {mode:?}");
+    }
+}
+
+/// Scenario: a job sends more spans, or more bytes, in a second than it may, with few requests.
+/// Guarantees: 429 with a delay, and nothing of the refused request arrives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spans_and_bytes_have_rates() {
+    let spans_rate = |config: &mut Config| config.limits.per_job.spans_per_second = 50;
+    let bytes_rate = |config: &mut Config| config.limits.per_job.bytes_per_second = ByteSize(32 << 10);
+    for limit in [spans_rate as fn(&mut Config), bytes_rate] {
+        let world = World::with(limit).await;
+        let job = Job::new(1);
+        world.authority.allow(&job);
+        // Two seconds' worth may come at once: one export of these passes, a second does not.
+        let export = Export::of(Form::Protobuf, &job, &spans::export(&job, 80));
+        world.send(&export).await.assert_accepted(Form::Protobuf);
+        let answer = world.send(&export).await;
+        answer.assert_refused(Form::Protobuf, Refusal::RATE_LIMITED);
+        assert_eq!(world.collector.count(), 1);
+    }
+}
+
+/// Scenario: one address sends bad pairs without end; a runner with a good, known pair sends from the same address.
+/// Guarantees: after 60 failures in a minute the authority is no longer bothered; the good runner is served on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failures_are_limited_per_client() {
+    let world = World::start().await;
+    let good = Job::new(1);
+    world.authority.allow(&good);
+    let honest = Export::of(Form::Protobuf, &good, &spans::export(&good, 1));
+    world.send(&honest).await.assert_accepted(Form::Protobuf);
+    let asked = world.authority.count();
+    let started = Instant::now();
+    let mut limited = 0;
+    for seed in 100..220 {
+        let bad = Job::new(seed);
+        let before = world.authority.count();
+        let answer = world.send(&Export::of(Form::Protobuf, &bad, &spans::export(&bad, 1))).await;
+        if answer.status == 429 {
+            answer.assert_refused(Form::Protobuf, Refusal::RATE_LIMITED);
+            assert_eq!(world.authority.count(), before, "asked although the client is over its limit");
+            limited += 1;
+        } else {
+            answer.assert_refused(Form::Protobuf, Refusal::UNAUTHENTICATED);
+        }
+    }
+    let failed = world.authority.count() - asked;
+    let most = 61 + usize::try_from(started.elapsed().as_secs()).unwrap();
+    assert!((60..=most).contains(&failed), "{failed} failures reached the authority");
+    assert_eq!(limited, 120 - failed);
+    for _ in 0..3 {
+        world.send(&honest).await.assert_accepted(Form::Protobuf);
+    }
+    let nothing = Export::new(Form::Grpc, &spans::export(&good, 1));
+    let answer = world.send(&nothing).await;
+    assert!([8, 16].contains(&answer.grpc_code().unwrap()), "{answer:?}");
+}
+
+/// Scenario: the authority fails for a hundred exports from one address, then recovers.
+/// Guarantees: our own trouble is not charged to the client: it is served at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trouble_of_ours_is_no_failure_of_theirs() {
+    let world = World::with(|config| config.limits.per_job.mode = Mode::Off).await;
+    let job = Job::new(1);
+    world.authority.allow(&job);
+    world.authority.always(Script::status(500));
+    let export = Export::of(Form::Protobuf, &job, &spans::export(&job, 1));
+    for _ in 0..100 {
+        world.send(&export).await.assert_refused(Form::Protobuf, Refusal::UNAVAILABLE);
+    }
+    world.authority.always(None);
+    let world = &world;
+    let export = &export;
+    crate::support::world::eventually("it is served", || async move {
+        let answer = world.send(export).await;
+        assert!([200, 503].contains(&answer.status), "{answer:?}");
+        answer.status == 200
+    })
+    .await;
+}
