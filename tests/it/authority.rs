@@ -96,13 +96,13 @@ async fn an_authority_that_is_not_there() {
     world.authority.always(Script::hang());
     let answer = send(&world, &job).await;
     answer.assert_refused(Form::Protobuf, Refusal::UNAVAILABLE);
-    assert!(answer.took < Duration::from_millis(4000), "{:?}", answer.took);
+    assert!(answer.took < Duration::from_secs(4), "{:?}", answer.took);
 
     let nobody = Refusing::new();
     let world = World::with(|config| config.gitlab.url = nobody.url()).await;
     let answer = send(&world, &job).await;
     answer.assert_refused(Form::Protobuf, Refusal::UNAVAILABLE);
-    assert!(answer.took < Duration::from_millis(4000), "{:?}", answer.took);
+    assert!(answer.took < Duration::from_secs(4), "{:?}", answer.took);
 }
 
 /// Scenario: positive answers whose headers forbid or do not allow keeping them.

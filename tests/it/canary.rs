@@ -1,7 +1,7 @@
 //! Tokens end in the gateway: the real process at its most talkative is fed with recognisable
 //! tokens in every kind of trouble, and nothing that it says may hold a piece of one.
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -93,8 +93,8 @@ async fn no_token_leaves() {
     assert!(metrics.contains("spangate_requests_total"), "{metrics}");
     let mut arrived = String::new();
     for received in collector.received() {
-        arrived += &format!("{:?}", received.headers);
-        arrived += &String::from_utf8_lossy(&received.request().encode_to_vec());
+        let body = received.request().encode_to_vec();
+        writeln!(arrived, "{:?} {}", received.headers, String::from_utf8_lossy(&body)).unwrap();
     }
     for (place, content) in
         [("the log", &log), ("metrics", &metrics), ("answers", &said), ("the collector", &arrived)]

@@ -75,10 +75,10 @@ async fn a_second_signal_ends_at_once() {
     authority.allow(&job);
     collector.always(Reply::Hang);
     let mut config = config(&authority.url(), &collector.url());
-    config.intake.deadline = Duration::from_secs(60);
-    config.collector.timeout = Duration::from_secs(60);
+    config.intake.deadline = Duration::from_mins(1);
+    config.collector.timeout = Duration::from_mins(1);
     config.shutdown.delay = Duration::from_secs(30);
-    config.shutdown.deadline = Duration::from_secs(60);
+    config.shutdown.deadline = Duration::from_mins(1);
     let mut spangate = Spangate::start(&config).await;
     let export = Export::of(Form::Protobuf, &job, &spans::export(&job, 1));
     let address = spangate.address();
@@ -105,8 +105,8 @@ async fn the_deadline_cuts() {
     authority.allow(&job);
     collector.always(Reply::Hang);
     let mut config = config(&authority.url(), &collector.url());
-    config.intake.deadline = Duration::from_secs(60);
-    config.collector.timeout = Duration::from_secs(60);
+    config.intake.deadline = Duration::from_mins(1);
+    config.collector.timeout = Duration::from_mins(1);
     config.shutdown.deadline = Duration::from_secs(1);
     let mut spangate = Spangate::start(&config).await;
     let export = Export::of(Form::Grpc, &job, &spans::export(&job, 1));

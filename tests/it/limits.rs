@@ -21,7 +21,7 @@ fn slow_jobs(config: &mut Config) {
 }
 
 /// Scenario: a job sends 30 exports at once where 5 a second are allowed, in each form; another job sends one.
-/// Guarantees: 429 / RESOURCE_EXHAUSTED with a delay for what is too much; the first few and the other job pass.
+/// Guarantees: 429 / `RESOURCE_EXHAUSTED` with a delay for what is too much; the first few and the other job pass.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_has_a_rate() {
     for form in Form::ALL {

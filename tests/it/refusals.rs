@@ -36,7 +36,7 @@ async fn success_is_the_collectors_own() {
 }
 
 /// Scenario: bodies that are no OTLP: cut short, of a wrong wire type, no JSON, an unframed gRPC message.
-/// Guarantees: 400 / INVALID_ARGUMENT without an invitation to retry, and nothing reaches the collector.
+/// Guarantees: 400 / `INVALID_ARGUMENT` without an invitation to retry, and nothing reaches the collector.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_payloads() {
     let world = World::start().await;
@@ -187,7 +187,7 @@ async fn broken_grpc_frames() {
 }
 
 /// Scenario: bodies over the cap on the wire, over the cap once inflated, and a bomb of zeros.
-/// Guarantees: 413 / RESOURCE_EXHAUSTED without RetryInfo: an exporter drops the batch and goes on.
+/// Guarantees: 413 / `RESOURCE_EXHAUSTED` without `RetryInfo`: an exporter drops the batch and goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_large_bodies() {
     let world = World::with(|config| {

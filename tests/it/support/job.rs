@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 /// One job of one runner.
+#[expect(clippy::struct_field_names, reason = "these are GitLab's own names")]
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) runner_token: String,
@@ -28,7 +29,7 @@ impl Job {
         let pipeline_id = 2_000_000 + seed;
         Self {
             runner_token: format!("glrt-t1_RunnerSecret{seed:08}Kq8wzX0"),
-            job_token: format!("glcbt-64_JobSecret{seed:08}pYv-7_Tn.Zm4=", seed = seed),
+            job_token: format!("glcbt-64_JobSecret{seed:08}pYv-7_Tn.Zm4="),
             // A child pipeline: the trace is the root pipeline's id in hex, not its own.
             trace_id: (u128::from(pipeline_id) - 1).to_be_bytes(),
             job_id: 7_000_000 + seed,
@@ -86,5 +87,5 @@ impl Job {
 
 /// Lower-case hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }

@@ -133,17 +133,11 @@ pub(crate) fn text(answer: &Answer) -> String {
 }
 
 /// Waits until `holds`; fails the test after [`PATIENCE`].
-#[track_caller]
-pub(crate) fn eventually<F: Future<Output = bool>>(
-    what: &str,
-    mut holds: impl FnMut() -> F,
-) -> impl Future<Output = ()> {
-    async move {
-        let until = tokio::time::Instant::now() + PATIENCE;
-        while !holds().await {
-            assert!(tokio::time::Instant::now() < until, "never: {what}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < until, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
