@@ -7,7 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::json;
 
-use super::signal::Signal;
+use super::{
+    signal::Signal,
+    wire::{Payload, Reader, WireError, put_varint},
+};
 
 /// What an `Any` that holds a `google.rpc.RetryInfo` is called.
 const RETRY_INFO_URL: &str = "type.googleapis.com/google.rpc.RetryInfo";
@@ -128,10 +131,11 @@ fn json_duration(wait: Duration) -> String {
 /// `google.rpc.Status`: code = 1, message = 2, details = 3.
 fn read_status(body: &[u8]) -> Result<Option<Duration>, BadResponse> {
     let mut delay = None;
-    for field in Fields(body) {
-        match field? {
-            (1, Wire::Varint(_)) | (2, Wire::Bytes(_)) => {}
-            (3, Wire::Bytes(any)) => {
+    let mut reader = Reader::new(body);
+    while let Some(field) = reader.field()? {
+        match (field.number, field.value) {
+            (1, Payload::Varint(_)) | (2, Payload::Len(_)) => {}
+            (3, Payload::Len(any)) => {
                 let detail = read_any(any)?;
                 delay = delay.or(detail);
             }
@@ -145,10 +149,11 @@ fn read_status(body: &[u8]) -> Result<Option<Duration>, BadResponse> {
 /// `google.protobuf.Any`: `type_url` = 1, value = 2.
 fn read_any(any: &[u8]) -> Result<Option<Duration>, BadResponse> {
     let (mut url, mut value) = (&[][..], &[][..]);
-    for field in Fields(any) {
-        match field? {
-            (1, Wire::Bytes(bytes)) => url = bytes,
-            (2, Wire::Bytes(bytes)) => value = bytes,
+    let mut reader = Reader::new(any);
+    while let Some(field) = reader.field()? {
+        match (field.number, field.value) {
+            (1, Payload::Len(bytes)) => url = bytes,
+            (2, Payload::Len(bytes)) => value = bytes,
             (1 | 2, _) => return Err(BadResponse),
             _ => {}
         }
@@ -163,14 +168,16 @@ fn read_any(any: &[u8]) -> Result<Option<Duration>, BadResponse> {
 /// `google.rpc.RetryInfo`: `retry_delay` = 1, a `google.protobuf.Duration`: seconds = 1, nanos = 2.
 fn read_retry_info(retry_info: &[u8]) -> Result<Option<Duration>, BadResponse> {
     let (mut seconds, mut nanos, mut there) = (0, 0, false);
-    for field in Fields(retry_info) {
-        match field? {
-            (1, Wire::Bytes(duration)) => {
+    let mut reader = Reader::new(retry_info);
+    while let Some(field) = reader.field()? {
+        match (field.number, field.value) {
+            (1, Payload::Len(duration)) => {
                 there = true;
-                for field in Fields(duration) {
-                    match field? {
-                        (1, Wire::Varint(value)) => seconds = value,
-                        (2, Wire::Varint(value)) => nanos = value,
+                let mut reader = Reader::new(duration);
+                while let Some(field) = reader.field()? {
+                    match (field.number, field.value) {
+                        (1, Payload::Varint(value)) => seconds = value,
+                        (2, Payload::Varint(value)) => nanos = value,
                         (1 | 2, _) => return Err(BadResponse),
                         _ => {}
                     }
@@ -203,6 +210,12 @@ pub struct PartialSuccess {
 #[error("the collector's answer is no OTLP export response")]
 pub struct BadResponse;
 
+impl From<WireError> for BadResponse {
+    fn from(_: WireError) -> Self {
+        Self
+    }
+}
+
 impl PartialSuccess {
     /// Reads an `ExportXServiceResponse` (all signals have one shape). Empty is a full success.
     ///
@@ -214,13 +227,15 @@ impl PartialSuccess {
     /// [`BadResponse`] for anything that is not one.
     pub fn from_response(body: &[u8]) -> Result<Self, BadResponse> {
         let (mut rejected, mut message) = (0, "");
-        for field in Fields(body) {
-            match field? {
-                (1, Wire::Bytes(partial)) => {
-                    for field in Fields(partial) {
-                        match field? {
-                            (1, Wire::Varint(count)) => rejected = count.cast_signed(),
-                            (2, Wire::Bytes(text)) => {
+        let mut reader = Reader::new(body);
+        while let Some(field) = reader.field()? {
+            match (field.number, field.value) {
+                (1, Payload::Len(partial)) => {
+                    let mut reader = Reader::new(partial);
+                    while let Some(field) = reader.field()? {
+                        match (field.number, field.value) {
+                            (1, Payload::Varint(count)) => rejected = count.cast_signed(),
+                            (2, Payload::Len(text)) => {
                                 message = std::str::from_utf8(text).map_err(|_| BadResponse)?;
                             }
                             (1 | 2, _) => return Err(BadResponse),
@@ -288,85 +303,8 @@ fn beginning(text: &str, max: usize) -> &str {
     text.get(..text.floor_char_boundary(max)).unwrap_or_default()
 }
 
-/// The value of one field, as far as an answer needs it.
-enum Wire<'a> {
-    Varint(u64),
-    Bytes(&'a [u8]),
-    Fixed,
-}
-
-/// The fields of one message, in order; ends at the first that is malformed.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Result<(u32, Wire<'a>), BadResponse>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let field = self.field();
-        if field.is_none() {
-            self.0 = &[];
-        }
-        Some(field.ok_or(BadResponse))
-    }
-}
-
-impl<'a> Fields<'a> {
-    fn field(&mut self) -> Option<(u32, Wire<'a>)> {
-        let tag = u32::try_from(self.varint()?).ok()?;
-        let value = match tag & 7 {
-            0 => Wire::Varint(self.varint()?),
-            1 => self.take(8).map(|_| Wire::Fixed)?,
-            2 => {
-                let len = usize::try_from(self.varint()?).ok()?;
-                Wire::Bytes(self.take(len)?)
-            }
-            5 => self.take(4).map(|_| Wire::Fixed)?,
-            _ => return None,
-        };
-        (tag >= 8).then_some((tag >> 3, value))
-    }
-
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn varint(&mut self) -> Option<u64> {
-        let mut value = 0_u64;
-        for shift in (0..u64::BITS).step_by(7) {
-            let &[byte] = self.take(1)?.first_chunk()?;
-            let bits = u64::from(byte & 0x7f);
-            let placed = bits.checked_shl(shift)?;
-            // The tenth byte has room for one bit; what is shifted out was never a 64-bit number.
-            if placed.checked_shr(shift)? != bits {
-                return None;
-            }
-            value |= placed;
-            if byte < 0x80 {
-                return Some(value);
-            }
-        }
-        None
-    }
-}
-
 /// Wire type 2.
 const LEN: u8 = 2;
-
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    loop {
-        let low = (value & 0x7f) as u8;
-        value >>= 7;
-        if value == 0 {
-            return out.push(low);
-        }
-        out.push(low | 0x80);
-    }
-}
 
 /// A varint field of a number below 16; nothing for 0, as proto3 has it.
 fn put_int(out: &mut Vec<u8>, number: u8, value: u64) {

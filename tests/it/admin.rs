@@ -105,14 +105,14 @@ async fn a_reload_swaps_all_or_nothing() {
     let other = Collector::http().await;
     let mut config = world.config.clone();
     config.collector.endpoints = vec![other.url()];
-    world.running.reload(config.clone()).expect("a good configuration");
+    world.running.reload(&config).expect("a good configuration");
     world.send(&export).await.assert_accepted(Form::Protobuf);
     assert_eq!((world.collector.count(), other.count()), (2, 1));
     open.await.unwrap().assert_accepted(Form::Protobuf);
     assert_eq!(world.authority.count(), 1, "verdicts outlive a reload");
 
     config.gitlab.secret_file = "/nonexistent/spangate/secret".into();
-    let problem = world.running.reload(config).unwrap_err().to_string();
+    let problem = world.running.reload(&config).unwrap_err().to_string();
     assert!(problem.contains("/nonexistent/spangate/secret"), "{problem}");
     world.send(&export).await.assert_accepted(Form::Protobuf);
     assert_eq!(other.count(), 2);

@@ -13,10 +13,10 @@
 
 mod admin;
 mod architecture;
-mod docs;
 mod authority;
 mod canary;
 mod credentials;
+mod docs;
 mod drain;
 mod early_answer;
 mod gate;

@@ -1,6 +1,8 @@
 //! Protobuf written in one pass: a message's length is noted when the message ends and put in its
 //! place at the end of all, so that nothing is moved and no message needs a buffer of its own.
 
+use crate::otlp::wire::{put_varint, varint_len};
+
 const VARINT: u32 = 0;
 const I64: u32 = 1;
 const LEN: u32 = 2;
@@ -47,7 +49,7 @@ impl Encoder {
             let own = narrow(self.flat.len()).saturating_sub(missing.at);
             let inner = narrow(self.lengths.saturating_sub(open.lengths_before));
             missing.len = own.saturating_add(inner);
-            self.lengths = self.lengths.saturating_add(varint_len(missing.len));
+            self.lengths = self.lengths.saturating_add(varint_len(u64::from(missing.len)));
         }
     }
 
@@ -105,25 +107,4 @@ impl Encoder {
 /// A position in an output that `MAX_INPUT` keeps below 4 GiB.
 fn narrow(position: usize) -> u32 {
     u32::try_from(position).unwrap_or(u32::MAX)
-}
-
-fn varint_len(value: u32) -> usize {
-    match value {
-        0..0x80 => 1,
-        0x80..0x4000 => 2,
-        0x4000..0x20_0000 => 3,
-        0x20_0000..0x1000_0000 => 4,
-        _ => 5,
-    }
-}
-
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    loop {
-        let low = (value & 0x7f) as u8;
-        value >>= 7;
-        if value == 0 {
-            return out.push(low);
-        }
-        out.push(low | 0x80);
-    }
 }
