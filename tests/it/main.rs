@@ -22,6 +22,7 @@ mod early_answer;
 mod gate;
 mod identity;
 mod limits;
+mod otlp_property;
 mod protocols;
 mod refusals;
 mod support;
