@@ -80,11 +80,44 @@ pub(super) enum Kind {
     Message(&'static Table),
 }
 
+impl Kind {
+    /// The wire type, as in the low bits of a tag; `None` for what is not known.
+    const fn wire(self) -> Option<usize> {
+        match self {
+            Self::Unknown => None,
+            Self::Varint | Self::StringIndex => Some(0),
+            Self::Fixed64 => Some(1),
+            Self::Fixed32 => Some(5),
+            _ => Some(2),
+        }
+    }
+}
+
+#[expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "evaluated by the compiler alone"
+)]
+const fn by_tag(fields: &[Kind]) -> [Kind; 128] {
+    let mut table = [Kind::Unknown; 128];
+    let mut number = 1;
+    while number < fields.len() && number < 16 {
+        if let Some(wire) = fields[number].wire() {
+            table[number << 3 | wire] = fields[number];
+        }
+        number += 1;
+    }
+    table
+}
+
 /// One message.
 #[derive(Debug)]
 pub(super) struct Table {
     /// What each field holds, by its number.
     fields: &'static [Kind],
+    /// The same by the tag, for tags of one byte; [`Kind::Unknown`] where the wire type is not the
+    /// field's own. One look says both, and that is what the scanner spends its time on.
+    by_tag: [Kind; 128],
     /// Whether a field that is not known is an offence: the message stands outside the items, so
     /// that such a field could mean something for all of them to a newer reader.
     pub(super) frame: bool,
@@ -94,11 +127,17 @@ pub(super) struct Table {
 
 impl Table {
     const fn inner(fields: &'static [Kind]) -> Self {
-        Self { fields, frame: false, legacy: None }
+        Self { fields, by_tag: by_tag(fields), frame: false, legacy: None }
     }
 
     const fn frame(fields: &'static [Kind]) -> Self {
-        Self { fields, frame: true, legacy: None }
+        Self { frame: true, ..Self::inner(fields) }
+    }
+
+    /// What a field with this tag holds, if the tag is known and its wire type is right.
+    #[inline]
+    pub(super) fn short(&self, tag: u8) -> Kind {
+        self.by_tag.get(usize::from(tag)).copied().unwrap_or(Kind::Unknown)
     }
 
     /// What the field holds.
@@ -149,16 +188,15 @@ static TRACE_REQUEST: Table = Table::frame(&[
 ]);
 
 static RESOURCE_SPANS: Table = Table {
-    fields: &[
+    // `instrumentation_library_spans` of OTLP 0.x: removed from the protocol, but the Collector
+    // still reads it as `deprecated_scope_spans`, past any check of the field that replaced it.
+    legacy: Some(1000),
+    ..Table::frame(&[
         Kind::Unknown,
         Kind::Message(&RESOURCE),    // resource
         Kind::Message(&SCOPE_SPANS), // scope_spans
         Kind::Text,                  // schema_url
-    ],
-    frame: true,
-    // `instrumentation_library_spans` of OTLP 0.x: removed from the protocol, but the Collector
-    // still reads it as `deprecated_scope_spans`, past any check of the field that replaced it.
-    legacy: Some(1000),
+    ])
 };
 
 static SCOPE_SPANS: Table = Table::frame(&[

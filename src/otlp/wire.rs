@@ -94,6 +94,26 @@ pub enum Payload<'a> {
     Fixed32,
 }
 
+impl Tag {
+    /// Takes a tag apart.
+    ///
+    /// # Errors
+    /// [`WireError::Tag`] for field number 0, [`WireError::WireType`] for a wire type OTLP has not.
+    pub const fn of(raw: u32) -> Result<Self, WireError> {
+        let wire = match raw & 7 {
+            0 => WireType::Varint,
+            1 => WireType::Fixed64,
+            2 => WireType::Len,
+            5 => WireType::Fixed32,
+            _ => return Err(WireError::WireType),
+        };
+        match raw >> 3 {
+            0 => Err(WireError::Tag),
+            number => Ok(Self { number, wire }),
+        }
+    }
+}
+
 impl<'a> Field<'a> {
     /// The bytes of a length-delimited field.
     ///
@@ -135,27 +155,54 @@ impl<'a> Reader<'a> {
         self.end.saturating_sub(self.rest.len())
     }
 
+    /// Whether the message ends here.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// The next two bytes and a reader of what follows them, if the first is a whole tag: nearly
+    /// every field begins with a tag and a length of one byte each.
+    #[inline]
+    #[must_use]
+    pub fn short(&self) -> Option<(u8, u8, Self)> {
+        match *self.rest {
+            [tag @ 0..0x80, next, ref rest @ ..] => Some((tag, next, Self { rest, end: self.end })),
+            _ => None,
+        }
+    }
+
+    /// So many bytes.
+    ///
+    /// # Errors
+    /// [`WireError::Length`]
+    #[inline]
+    pub fn take(&mut self, length: u8) -> Result<&'a [u8], WireError> {
+        let (bytes, rest) = self.rest.split_at_checked(usize::from(length)).ok_or(WireError::Length)?;
+        self.rest = rest;
+        Ok(bytes)
+    }
+
+    /// The next tag, not yet taken apart (see [`Tag::of`]); `None` at the end of the message.
+    ///
+    /// # Errors
+    /// [`WireError::Varint`], [`WireError::Tag`]
+    #[inline]
+    pub fn raw_tag(&mut self) -> Result<Option<u32>, WireError> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        u32::try_from(self.varint()?).map(Some).map_err(|_| WireError::Tag)
+    }
+
     /// The next tag; `None` at the end of the message.
     ///
     /// # Errors
     /// [`WireError`] for anything that is no tag.
     #[inline]
     pub fn tag(&mut self) -> Result<Option<Tag>, WireError> {
-        if self.rest.is_empty() {
-            return Ok(None);
-        }
-        let raw = u32::try_from(self.varint()?).map_err(|_| WireError::Tag)?;
-        let wire = match raw & 7 {
-            0 => WireType::Varint,
-            1 => WireType::Fixed64,
-            2 => WireType::Len,
-            5 => WireType::Fixed32,
-            _ => return Err(WireError::WireType),
-        };
-        match raw >> 3 {
-            0 => Err(WireError::Tag),
-            number => Ok(Some(Tag { number, wire })),
-        }
+        self.raw_tag()?.map(Tag::of).transpose()
     }
 
     /// A varint, at most ten bytes and 64 bits; more bytes than it needs are legal.
@@ -174,29 +221,12 @@ impl<'a> Reader<'a> {
                 self.rest = rest;
                 Ok(u64::from(low & 0x7F) | (u64::from(high) << 7))
             }
-            _ => self.long_varint(),
-        }
-    }
-
-    #[cold]
-    fn long_varint(&mut self) -> Result<u64, WireError> {
-        let mut value = 0_u64;
-        let mut rest = self.rest;
-        for shift in (0_u32..64).step_by(7) {
-            let (&byte, after) = rest.split_first().ok_or(WireError::Varint)?;
-            rest = after;
-            let bits = u64::from(byte & 0x7F);
-            let shifted = bits << shift;
-            if shifted >> shift != bits {
-                return Err(WireError::Varint);
-            }
-            value |= shifted;
-            if byte < 0x80 {
+            _ => {
+                let (value, rest) = long_varint(self.rest)?;
                 self.rest = rest;
-                return Ok(value);
+                Ok(value)
             }
         }
-        Err(WireError::Varint)
     }
 
     /// A length and so many bytes.
@@ -211,6 +241,16 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
+    /// Passes over so many bytes.
+    ///
+    /// # Errors
+    /// [`WireError::Length`]
+    #[inline]
+    pub fn fixed(&mut self, bytes: usize) -> Result<(), WireError> {
+        self.rest = self.rest.get(bytes..).ok_or(WireError::Length)?;
+        Ok(())
+    }
+
     /// Passes over a value.
     ///
     /// # Errors
@@ -220,17 +260,21 @@ impl<'a> Reader<'a> {
         self.payload(wire).map(|_| ())
     }
 
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "a whole field returned through memory costs more than reading it"
+    )]
+    #[inline(always)]
     fn payload(&mut self, wire: WireType) -> Result<Payload<'a>, WireError> {
         Ok(match wire {
             WireType::Varint => Payload::Varint(self.varint()?),
             WireType::Len => Payload::Len(self.bytes()?),
             WireType::Fixed64 => {
-                self.rest = self.rest.get(8..).ok_or(WireError::Length)?;
+                self.fixed(8)?;
                 Payload::Fixed64
             }
             WireType::Fixed32 => {
-                self.rest = self.rest.get(4..).ok_or(WireError::Length)?;
+                self.fixed(4)?;
                 Payload::Fixed32
             }
         })
@@ -240,13 +284,37 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`WireError`]
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "a whole field returned through memory costs more than reading it"
+    )]
+    #[inline(always)]
     pub fn field(&mut self) -> Result<Option<Field<'a>>, WireError> {
         let start = self.position();
         let Some(tag) = self.tag()? else { return Ok(None) };
         let value = self.payload(tag.wire)?;
         Ok(Some(Field { number: tag.number, value, start, end: self.position() }))
     }
+}
+
+/// Takes and gives slices, not the reader: one that is lent out cannot stay in registers.
+#[cold]
+fn long_varint(mut rest: &[u8]) -> Result<(u64, &[u8]), WireError> {
+    let mut value = 0_u64;
+    for shift in (0_u32..64).step_by(7) {
+        let (&byte, after) = rest.split_first().ok_or(WireError::Varint)?;
+        rest = after;
+        let bits = u64::from(byte & 0x7F);
+        let shifted = bits << shift;
+        if shifted >> shift != bits {
+            return Err(WireError::Varint);
+        }
+        value |= shifted;
+        if byte < 0x80 {
+            return Ok((value, rest));
+        }
+    }
+    Err(WireError::Varint)
 }
 
 /// How many bytes `value` takes as a varint: one to ten.

@@ -37,18 +37,15 @@ fn reason(body: &[u8]) -> &'static str {
     check(body).expect_err("accepted").0
 }
 
-type Place<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
-
-#[expect(clippy::unnecessary_wraps, reason = "a `KeyValue` wants it so")]
-fn text(value: &str) -> Option<AnyValue> {
-    Some(AnyValue { value: Some(Value::StringValue(value.into())) })
+fn text(value: &str) -> AnyValue {
+    AnyValue { value: Some(Value::StringValue(value.into())) }
 }
 
 fn attributes() -> Vec<KeyValue> {
     vec![
-        KeyValue { key: "plain".into(), value: text("text"), key_strindex: 0 },
-        KeyValue { key: "ключ".into(), value: text("значение"), key_strindex: 3 },
-        KeyValue { key: "long".into(), value: text(&"x".repeat(150)), key_strindex: 0 },
+        KeyValue { key: "plain".into(), value: Some(text("text")), key_strindex: 0 },
+        KeyValue { key: "ключ".into(), value: Some(text("значение")), key_strindex: 3 },
+        KeyValue { key: "long".into(), value: Some(text(&"x".repeat(150))), key_strindex: 0 },
         KeyValue {
             key: "number".into(),
             value: Some(AnyValue { value: Some(Value::IntValue(-1)) }),
@@ -206,6 +203,9 @@ fn a_known_field_has_one_wire_type() {
     }
 }
 
+/// Puts bytes somewhere into a request.
+type Place<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+
 /// Scenario: bytes that break the wire format at every depth.
 /// Guarantees: each is refused.
 #[test]
@@ -223,7 +223,7 @@ fn broken_wire_is_refused_at_every_depth() {
         ([varint(0x7A), varint(1)].concat(), "beyond"),
         ([varint(0x7A), varint(u64::MAX)].concat(), "beyond"),
     ];
-    let places: [Place<'_>; 10] = [
+    let places: [Place; 10] = [
         &|bytes| bytes.to_vec(),
         &|bytes| request(bytes),
         &|bytes| request(len(1, bytes)),

@@ -220,6 +220,9 @@ impl Editor<'_> {
     /// reader that found one would take the key from there. Every reader cuts it to 32 bits.
     fn is_protected(&self, attribute: &Field<'_>) -> Result<bool, Malformed> {
         let mut reader = attribute.message()?;
+        if let Some(key) = plain_key(reader) {
+            return Ok(self.policy.protected.contains(key));
+        }
         let (mut key, mut index) = (&[][..], 0_u64);
         while let Some(field) = reader.field()? {
             match (field.number, field.value) {
@@ -238,4 +241,14 @@ impl Editor<'_> {
     fn count_stripped(&mut self) {
         self.done.stripped = self.done.stripped.saturating_add(1);
     }
+}
+
+/// The key of a `KeyValue` that is nothing but a short key and then a short value, as nearly every
+/// one is.
+fn plain_key(reader: Reader<'_>) -> Option<&[u8]> {
+    let Some((0x0A, key_len @ 0..0x80, mut rest)) = reader.short() else { return None };
+    let key = rest.take(key_len).ok()?;
+    let Some((0x12, value_len @ 0..0x80, mut rest)) = rest.short() else { return None };
+    rest.take(value_len).ok()?;
+    rest.is_empty().then_some(key)
 }

@@ -15,6 +15,8 @@ pub struct ProtectedKeys {
     prefixes: Vec<Box<[u8]>>,
     /// One bit for each folded first byte of a key or prefix: most of a sender's keys end here.
     first_bytes: [u64; 4],
+    /// One bit for each length of a key, the last bit for all from 63 on: nearly all others end here.
+    lengths: u64,
     /// Whether the empty key, or any key by an empty prefix, is protected.
     empty: bool,
 }
@@ -40,6 +42,7 @@ impl ProtectedKeys {
                 None => set.empty = true,
             }
         }
+        set.lengths = set.keys.iter().fold(0, |lengths, key| lengths | length_bit(key));
         if set.prefixes.iter().any(|prefix| prefix.is_empty()) {
             set.first_bytes = [u64::MAX; 4];
         }
@@ -56,7 +59,7 @@ impl ProtectedKeys {
         let ordered = |entry: &[u8]| {
             entry.len().cmp(&key.len()).then_with(|| entry.iter().copied().cmp(key.iter().copied().map(fold)))
         };
-        self.keys.binary_search_by(|entry| ordered(entry)).is_ok()
+        (self.lengths & length_bit(key) != 0 && self.keys.binary_search_by(|entry| ordered(entry)).is_ok())
             || self.prefixes.iter().any(|prefix| {
                 key.get(..prefix.len())
                     .is_some_and(|head| head.iter().copied().map(fold).eq(prefix.iter().copied()))
@@ -70,6 +73,10 @@ const fn fold(byte: u8) -> u8 {
         b'_' | b'-' => b'.',
         _ => byte.to_ascii_lowercase(),
     }
+}
+
+fn length_bit(key: &[u8]) -> u64 {
+    1 << key.len().min(63)
 }
 
 fn mark(bits: &mut [u64; 4], byte: u8) {
@@ -130,6 +137,16 @@ mod tests {
         }
         assert!(!keys().contains(&[0xFF; 300]));
         assert!(!ProtectedKeys::default().contains(b"ci.job.id"));
+    }
+
+    /// Scenario: keys longer than the filter of lengths tells apart.
+    /// Guarantees: each is told from the others of its length and beyond.
+    #[test]
+    fn long_keys_are_told_apart() {
+        let set = ProtectedKeys::new([&*"a".repeat(63), &*"a".repeat(64)], []);
+        for length in 0..300 {
+            assert_eq!(set.contains("A".repeat(length).as_bytes()), length == 63 || length == 64, "{length}");
+        }
     }
 
     /// Scenario: the empty key and the empty prefix in the set.

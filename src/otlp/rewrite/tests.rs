@@ -115,6 +115,8 @@ fn forged_attributes_go() {
         len(1, "ci.job.id"),
         [len(2, len(1, "value first")), len(1, "ci.job.id")].concat(),
         [len(1, "harmless"), len(1, "ci.job.id"), len(2, len(1, "x"))].concat(),
+        [len(1, "harmless"), len(2, len(1, "x")), len(1, "ci.job.id")].concat(),
+        [len(1, "harmless"), len(2, len(1, "x")), int(3, 2)].concat(),
         [len(1, "harmless"), int(3, 1)].concat(),
         [int(3, 1 << 31), len(1, "harmless")].concat(),
     ];

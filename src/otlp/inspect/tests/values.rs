@@ -37,6 +37,22 @@ fn strings_are_utf8() {
     }
 }
 
+/// Scenario: one byte that is no ASCII at each place of strings of many lengths, as names, keys and values.
+/// Guarantees: not one place is overlooked, whichever way the string is read.
+#[test]
+fn no_byte_of_a_string_is_overlooked() {
+    for length in 1..70 {
+        for at in 0..length {
+            let mut bad = vec![b'a'; length];
+            bad[at] = 0xFF;
+            let attribute = |key: &[u8], value: &[u8]| len(9, [len(1, key), len(2, len(1, value))].concat());
+            for field in [len(5, &bad), attribute(&bad, b"value"), attribute(b"key", &bad)] {
+                assert_eq!(reason(&with_span(span(&field))), "a string is not UTF-8", "{at} of {length}");
+            }
+        }
+    }
+}
+
 /// An attribute value that is `levels` deep: arrays or lists around a string.
 fn nested(levels: u32, list: bool) -> Vec<u8> {
     (1..levels).fold(len(1, "leaf"), |inner, _| {
@@ -101,4 +117,22 @@ fn contested_values_are_refused() {
     for value in accepted {
         assert!(check(&with_span(span(len(9, &value)))).is_ok(), "{value:x?}");
     }
+}
+
+/// Scenario: attributes that look like a short key and a short string, but whose inner lengths disagree.
+/// Guarantees: the short cut for plain attributes does not take them; what is sound of them passes.
+#[test]
+fn almost_plain_attributes_take_the_long_way() {
+    let tail = |value_len: u8, text_len: u8, text: &str| {
+        [&[0x0A, 1, b'k', 0x12, value_len, 0x0A, text_len][..], text.as_bytes()].concat()
+    };
+    assert!(check(&with_span(span(len(9, tail(4, 2, "xy"))))).is_ok());
+    for broken in [tail(3, 2, "xy"), tail(5, 2, "xy"), tail(4, 3, "xy"), tail(0x7F, 2, "xy")] {
+        assert!(check(&with_span(span(len(9, &broken)))).is_err(), "{broken:x?}");
+    }
+    // The string ends before the value does, and what follows it there is a number.
+    assert!(check(&with_span(span(len(9, tail(5, 1, "x\x18\x01"))))).is_ok());
+    // The value ends before the attribute does, and what follows is another key.
+    assert!(check(&with_span(span(len(9, tail(3, 1, "x\x0A\x01k"))))).is_ok());
+    assert!(check(&with_span(span(len(9, tail(3, 1, "x\x0A\x02k"))))).is_err());
 }
