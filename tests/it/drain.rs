@@ -1,5 +1,5 @@
-//! How the real process ends: on SIGTERM it leaves the load balancer first, then answers what is
-//! open, then goes; a second signal ends it at once.
+//! How the real process obeys signals: on SIGTERM it leaves the load balancer first, then answers
+//! what is open, then goes; a second one ends it at once. SIGHUP reads the configuration again.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::support::{
     job::Job,
     process::Spangate,
     spans,
-    world::{config, eventually, get, try_get, unlimited},
+    world::{Samples, config, eventually, get, text, try_get, unlimited},
 };
 
 /// Scenario: 50 exports wait for a slow collector when SIGTERM comes; another one comes while load balancers still learn of it.
@@ -116,4 +116,53 @@ async fn the_deadline_cuts() {
     spangate.terminate();
     assert!(spangate.ended(Duration::from_secs(10)).await.is_some(), "{}", spangate.output());
     drop(open.await.unwrap());
+}
+
+/// Scenario: the configuration file is changed for another collector, then broken; SIGHUP each time, under a steady flow of exports.
+/// Guarantees: a good file takes effect, a bad one is refused with a reason in the log, and no export is lost at either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sighup_reloads_a_good_file_only() {
+    let authority = Authority::start().await;
+    let (first, second) = (Collector::http().await, Collector::http().await);
+    let job = Job::new(1);
+    authority.allow(&job);
+    let mut config = config(&authority.url(), &first.url());
+    unlimited(&mut config);
+    let mut spangate = Spangate::start(&config).await;
+    let address = spangate.address();
+    let export = Export::of(Form::Protobuf, &job, &spans::export(&job, 1));
+    let flow = export.clone();
+    let flow = tokio::spawn(async move {
+        let mut answered = 0;
+        loop {
+            flow.send(address).await.partial(Form::Protobuf);
+            answered += 1;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            if answered == 300 {
+                return answered;
+            }
+        }
+    });
+    eventually("the first one is served", || async { first.count() > 0 }).await;
+    config.collector.endpoints = vec![second.url()];
+    spangate.rewrite(&serde_json::to_string(&config).unwrap());
+    spangate.signal("HUP");
+    eventually("the second one is served", || async { second.count() > 0 }).await;
+    spangate.rewrite("listeners: [{ name: runners, no_such_key: 1 }]\n");
+    spangate.signal("HUP");
+    let admin = spangate.admin();
+    eventually("the bad file is refused", || async move {
+        let metrics = Samples(text(&get(admin, "/metrics").await));
+        metrics.sum("spangate_config_reloads_total", &[("outcome", "refused")]) > 0.5
+    })
+    .await;
+    assert!(spangate.output().contains("no_such_key"), "{}", spangate.output());
+    let before = (first.count(), second.count());
+    export.send(address).await.assert_accepted(Form::Protobuf);
+    assert_eq!(first.count(), before.0, "the old collector is still used");
+    assert!(second.count() > before.1);
+    assert_eq!(flow.await.unwrap(), 300);
+    assert_eq!(first.count() + second.count(), 301, "an export was lost or sent twice");
+    spangate.terminate();
+    assert_eq!(spangate.ended(Duration::from_secs(20)).await.unwrap().code(), Some(0));
 }

@@ -15,6 +15,7 @@ mod admin;
 mod architecture;
 mod authority;
 mod canary;
+mod connections;
 mod credentials;
 mod docs;
 mod drain;

@@ -1,28 +1,16 @@
-//! A raw OTLP client: HTTP protobuf, HTTP JSON or gRPC, over HTTP/1.1 or HTTP/2, clear or TLS, one
-//! connection an export. It hides nothing: status, headers, body and trailers come back as they came.
+//! Exports as a raw client sends them: HTTP protobuf, HTTP JSON or gRPC, each on a connection of its
+//! own unless a [`Session`] is used. It hides nothing: whatever is wrong with an export is sent so.
 
-use std::{
-    io::Write as _,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
-use http_body_util::{BodyExt as _, Full};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use http_body_util::Full;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
-use rustls_pki_types::ServerName;
 use spangate::otlp::compression::Encoding;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
-use tokio_rustls::TlsConnector;
 
-use super::{answer::Answer, job::Job, json, rpc, tls::TestTls};
+use super::{answer::Answer, job::Job, json, rpc, session::Session, tls::TestTls};
 
 /// No answer takes longer than this, however loaded the machine is; more is a hang.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,12 +51,6 @@ pub(crate) enum Wire {
     H2c,
     TlsHttp1(Arc<TestTls>),
     TlsHttp2(Arc<TestTls>),
-}
-
-impl Wire {
-    fn is_http2(&self) -> bool {
-        matches!(self, Self::H2c | Self::TlsHttp2(_))
-    }
 }
 
 /// One export, to be sent as often as one likes.
@@ -196,64 +178,12 @@ impl Export {
     }
 
     async fn exchange(&self, to: SocketAddr) -> Result<Answer, String> {
-        let stream = TcpStream::connect(to).await.map_err(|error| error.to_string())?;
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        match &self.wire {
-            Wire::Http1 | Wire::H2c => self.over_stream(stream, "http", to).await,
-            Wire::TlsHttp1(tls) => self.over_tls(tls, "http/1.1", stream, to).await,
-            Wire::TlsHttp2(tls) => self.over_tls(tls, "h2", stream, to).await,
-        }
+        Session::open(&self.wire, to).await?.exchange(self).await
     }
 
-    async fn over_tls(
-        &self,
-        tls: &TestTls,
-        alpn: &str,
-        stream: TcpStream,
-        to: SocketAddr,
-    ) -> Result<Answer, String> {
-        let name = ServerName::try_from("localhost").unwrap();
-        let stream = TlsConnector::from(tls.client_config(&[alpn]))
-            .connect(name, stream)
-            .await
-            .map_err(|error| error.to_string())?;
-        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(alpn.as_bytes()), "ALPN");
-        self.over_stream(stream, "https", to).await
-    }
-
-    async fn over_stream<S>(&self, stream: S, scheme: &str, to: SocketAddr) -> Result<Answer, String>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let started = Instant::now();
-        let mut request = Request::builder().method(self.method);
-        let io = TokioIo::new(stream);
-        let answer = if self.wire.is_http2() {
-            request = request.uri(format!("{scheme}://{to}{}", self.path));
-            let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
-                .await
-                .map_err(|error| error.to_string())?;
-            tokio::spawn(connection);
-            sender.send_request(self.finish(request)).await
-        } else {
-            request = request.uri(&self.path).header("host", to.to_string());
-            let (mut sender, connection) =
-                hyper::client::conn::http1::handshake(io).await.map_err(|error| error.to_string())?;
-            tokio::spawn(connection);
-            sender.send_request(self.finish(request)).await
-        };
-        let (parts, body) = answer.map_err(|error| error.to_string())?.into_parts();
-        let collected = body.collect().await.map_err(|error| error.to_string())?;
-        Ok(Answer {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            trailers: collected.trailers().cloned(),
-            body: collected.to_bytes(),
-            took: started.elapsed(),
-        })
-    }
-
-    fn finish(&self, mut request: http::request::Builder) -> Request<Full<Bytes>> {
+    /// The request, for a session.
+    pub(super) fn request(&self, base: &str) -> Request<Full<Bytes>> {
+        let mut request = Request::builder().method(self.method).uri(format!("{base}{}", self.path));
         request.headers_mut().unwrap().extend(self.headers.clone());
         request.body(Full::new(self.body.clone())).unwrap()
     }

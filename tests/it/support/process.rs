@@ -16,6 +16,8 @@ use tempfile::TempDir;
 
 use super::client::PATIENCE;
 
+const FILE: &str = "spangate.yaml";
+
 /// A running `spangate run`.
 #[derive(Debug)]
 pub(crate) struct Spangate {
@@ -23,14 +25,14 @@ pub(crate) struct Spangate {
     output: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
     addresses: BTreeMap<String, SocketAddr>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Spangate {
     /// Starts it and waits until every listener and the admin listener are bound.
     pub(crate) async fn start(config: &Config) -> Self {
         let directory = TempDir::new().unwrap();
-        let file = directory.path().join("spangate.yaml");
+        let file = directory.path().join(FILE);
         // JSON is YAML; every key is written out, so the file means the same whatever the defaults are.
         std::fs::write(&file, serde_json::to_string_pretty(config).unwrap()).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_spangate"))
@@ -46,7 +48,7 @@ impl Spangate {
         let output = Arc::new(Mutex::new(String::new()));
         let readers =
             vec![keep(child.stdout.take().unwrap(), &output), keep(child.stderr.take().unwrap(), &output)];
-        let mut this = Self { child, output, readers, addresses: BTreeMap::new(), _directory: directory };
+        let mut this = Self { child, output, readers, addresses: BTreeMap::new(), directory };
         let until = Instant::now() + PATIENCE;
         while this.addresses.len() <= config.listeners.len() {
             let ended = this.child.try_wait().unwrap();
@@ -75,8 +77,20 @@ impl Spangate {
 
     /// Sends it SIGTERM.
     pub(crate) fn terminate(&self) {
-        let status = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
-        assert!(status.success(), "kill -TERM");
+        self.signal("TERM");
+    }
+
+    /// Sends it a signal, by its own pid.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success(), "kill -s {name}");
+    }
+
+    /// Puts another text into its configuration file, in one step.
+    pub(crate) fn rewrite(&self, text: &str) {
+        let new = self.directory.path().join("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.directory.path().join(FILE)).unwrap();
     }
 
     /// Waits for its end; `None` if it still runs after `limit`.

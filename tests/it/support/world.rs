@@ -146,8 +146,12 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: 
 pub(crate) struct Samples(pub(crate) String);
 
 impl Samples {
-    /// The sum of all samples of a metric that carry these labels.
+    /// The sum of all samples of a metric that carry these labels; a metric that is not there at all
+    /// is a mistake in the test.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let family = name.strip_suffix("_total").or(name.strip_suffix("_info")).unwrap_or(name);
+        let there = |line: &str| line.split(' ').nth(2).is_some_and(|given| given == family || given == name);
+        assert!(self.0.lines().any(|line| line.starts_with("# TYPE ") && there(line)), "no metric {name}");
         let wanted: Vec<String> = labels.iter().map(|(key, value)| format!("{key}=\"{value}\"")).collect();
         self.0
             .lines()
@@ -170,9 +174,10 @@ impl Samples {
 /// Guarantees: a sum counts the samples that it names and no other.
 #[test]
 fn samples_are_summed_by_name_and_label() {
-    let text = "# HELP a_total x\na_total{l=\"1\",m=\"x\"} 2\na_total{l=\"2\",m=\"x\"} 3 # {t=\"1\"} 9\na_total_more 7\nb 4\n";
+    let text = "# TYPE a counter\n# TYPE b gauge\na_total{l=\"1\",m=\"x\"} 2\na_total{l=\"2\",m=\"x\"} 3 # {t=\"1\"} 9\na_total_more 7\nb 4\n";
     let samples = Samples(text.into());
     assert_eq!(format!("{}", samples.sum("a_total", &[])), "5");
     assert_eq!(format!("{}", samples.sum("a_total", &[("l", "2"), ("m", "x")])), "3");
     assert_eq!(format!("{}", samples.sum("b", &[])), "4");
+    assert!(std::panic::catch_unwind(|| samples.sum("c", &[])).is_err());
 }
