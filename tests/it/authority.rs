@@ -145,6 +145,24 @@ async fn a_verdict_is_believed_for_its_time() {
     assert_eq!(world.authority.count(), 3);
 }
 
+/// Scenario: verdicts for 300 s, of a job whose token ended two minutes ago, and of one whose token ended just now.
+/// Guarantees: a verdict outlives its job token by 60 s at most, so that a token that is over is asked about each time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_verdict_does_not_outlive_its_token() {
+    let world = World::start().await;
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    for (seed, ended, questions) in [(1, now - 120, 3), (2, now, 1)] {
+        let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(format!("{{\"exp\":{ended}}}"));
+        let job = Job { job_token: format!("glcbt-e30.{payload}.c2ln"), ..Job::new(seed) };
+        world.authority.allow(&job);
+        let before = world.authority.count();
+        for _ in 0..3 {
+            send(&world, &job).await.assert_accepted(Form::Protobuf);
+        }
+        assert_eq!(world.authority.count() - before, questions, "a token that ended at {ended}, now {now}");
+    }
+}
+
 /// Scenario: a denied pair comes again within `negative_ttl`, in other forms, and after it; GitLab's mind has changed by then.
 /// Guarantees: a denial is remembered for that long only. A pair with one byte changed is another question.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

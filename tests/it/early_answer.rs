@@ -75,19 +75,41 @@ async fn a_refusal_survives_the_upload() {
     let mut lost = Vec::new();
     for round in 0..50 {
         let mut upload = Upload::begin(world.address(), &job, 8 << 20).await;
+        // A plain client writes to the end first; a write that fails is all that it ever learns.
+        let mut outcome = Ok(String::new());
         for _ in 0..8 {
-            // A write that fails means that the rest of the body is not wanted; the answer may still be there.
-            if upload.stream.write_all(&megabyte).await.is_err() {
+            if let Err(error) = upload.stream.write_all(&megabyte).await {
+                outcome = Err(format!("cut while writing: {error}"));
                 break;
             }
         }
-        match upload.try_answer_head().await {
+        if outcome.is_ok() {
+            outcome = upload.try_answer_head().await;
+        }
+        match outcome {
             Ok(head) if head.starts_with("HTTP/1.1 401 ") => {}
             other => lost.push((round, other)),
         }
     }
     assert!(lost.is_empty(), "{} of 50 lost: {lost:?}", lost.len());
     assert_eq!(world.collector.count(), 0);
+}
+
+/// Scenario: a client with a bad token never stops to write.
+/// Guarantees: it is cut off after a bounded number of bytes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endless_refused_upload_is_cut() {
+    let world = World::with(unlimited).await;
+    let megabyte = vec![0; 1 << 20];
+    let mut upload = Upload::begin(world.address(), &Job::new(1), 1 << 40).await;
+    let mut written = 0;
+    let endless = async {
+        while upload.stream.write_all(&megabyte).await.is_ok() {
+            written += 1;
+            assert!(written < 64, "64 MiB were read after a refusal");
+        }
+    };
+    timeout(PATIENCE, endless).await.expect("an end");
 }
 
 /// Scenario: heads whose body never comes: a plain upload that stalls, a chunked one, one that waits for 100 Continue.

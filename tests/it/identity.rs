@@ -1,6 +1,7 @@
 //! The verified identity on its way to the collector: written into every resource once, whatever
 //! the sender claimed, while all else stays byte for byte.
 
+use base64::Engine as _;
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, ArrayValue, any_value},
     resource::v1::Resource,
@@ -14,6 +15,7 @@ use spangate::{
 
 use crate::support::{
     answer::Refusal,
+    authority::Script,
     client::{Export, Form},
     job::Job,
     spans::{self, assert_stamped, assert_verified, int, raw_field, raw_fields, raw_scope_spans, text},
@@ -90,7 +92,7 @@ async fn a_claim_that_nobody_can_prove_is_removed() {
     let job = Job::new(1);
     let world = World::start().await;
     let bare = serde_json::json!({ "trace_id": job.trace_hex(), "project_id": job.project_id });
-    let script = crate::support::authority::Script::allow(&job, 300).body(bare.to_string());
+    let script = Script::allow(&job, 300).body(bare.to_string());
     world.authority.know(&job, script);
     let mut sent = spans::export(&job, 1);
     let attributes = &mut sent.resource_spans[0].resource.as_mut().unwrap().attributes;
@@ -106,6 +108,37 @@ async fn a_claim_that_nobody_can_prove_is_removed() {
         .collect();
     asserted.sort();
     assert_eq!(asserted, ["ci.project.id", "service.name"]);
+}
+
+/// Scenario: the authority tells the trace only; the job token is a JWT that names job and project; then one whose job is another's.
+/// Guarantees: after a 200 its claims fill what is missing; two stories are never mixed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vouched_job_token_fills_the_gaps() {
+    let world = World::start().await;
+    let claims = r#"{"sub":"gid://gitlab/Ci::Build/987654","p":"2s","o":"1"}"#;
+    let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims);
+    let token = |seed: u64| format!("glcbt-eyJhbGciOiJSUzI1NiJ9.{payload}.c2ln{seed:04}");
+    let told = |job: &Job| serde_json::json!({ "trace_id": job.trace_hex() });
+    let contradicting = |job: &Job| serde_json::json!({ "trace_id": job.trace_hex(), "job_id": 1 });
+    for (seed, answer, expected) in [
+        (
+            1,
+            told as fn(&Job) -> serde_json::Value,
+            vec![int("ci.job.id", 987_654), int("ci.project.id", 100)],
+        ),
+        (2, contradicting, vec![int("ci.job.id", 1)]),
+    ] {
+        let job = Job { job_token: token(seed), ..Job::new(seed) };
+        world.authority.know(&job, Script::allow(&job, 300).body(answer(&job).to_string()));
+        let export = Export::of(Form::Protobuf, &job, &spans::export(&job, 1));
+        world.send(&export).await.assert_accepted(Form::Protobuf);
+        let arrived = world.collector.received().pop().unwrap().request();
+        let resource = arrived.resource_spans[0].resource.as_ref().unwrap();
+        let mut asserted: Vec<_> =
+            resource.attributes.iter().filter(|a| a.key.starts_with("ci.")).cloned().collect();
+        asserted.sort_by(|a, b| a.key.cmp(&b.key));
+        assert_eq!(asserted, expected);
+    }
 }
 
 /// Scenario: a `ResourceSpans` with two `resource` fields, each with a part of a forged identity, and one with none at all.
