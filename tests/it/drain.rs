@@ -32,7 +32,8 @@ async fn a_drain_loses_nothing() {
     config.shutdown.deadline = Duration::from_secs(20);
     let mut spangate = Spangate::start(&config).await;
     let address = spangate.address();
-    assert_eq!(get(spangate.admin(), "/-/readiness").await.status, 200);
+    let admin = spangate.admin();
+    eventually("it is ready", || async move { get(admin, "/-/readiness").await.status == 200 }).await;
 
     let exports: Vec<Export> =
         (0..50).map(|n| Export::of(Form::ALL[n % 3], &job, &spans::export(&job, 1))).collect();
@@ -41,7 +42,6 @@ async fn a_drain_loses_nothing() {
     eventually("all are open", || async { collector.count() == 50 }).await;
     let asked = Instant::now();
     spangate.terminate();
-    let admin = spangate.admin();
     eventually("readiness says no", || async move {
         try_get(admin, "/-/readiness").await.is_ok_and(|answer| answer.status == 503)
     })

@@ -2,34 +2,50 @@
 //! current-thread runtime; the canary test watches the real process instead.
 
 use std::{
+    cell::RefCell,
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
-use tracing::{level_filters::LevelFilter, subscriber::DefaultGuard};
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::{
+    filter::dynamic_filter_fn,
+    fmt::{self, MakeWriter},
+    layer::{Layer as _, SubscriberExt as _},
+};
+
+thread_local! {
+    /// Where this thread's lines go; nowhere on threads that don't capture.
+    static CAPTURE: RefCell<Option<Buffer>> = const { RefCell::new(None) };
+}
 
 /// Captures until dropped.
-pub(crate) struct Captured {
-    text: Buffer,
-    _guard: DefaultGuard,
-}
+pub(crate) struct Captured(Buffer);
 
 impl Captured {
     /// Starts to capture what this thread logs.
     pub(crate) fn start() -> Self {
+        // One subscriber for the whole binary, because scoped ones race in tracing's cache of callsites
+        // when tests run side by side; it is asleep on every other thread.
+        static GLOBAL: OnceLock<()> = OnceLock::new();
+        GLOBAL.get_or_init(|| {
+            let awake = dynamic_filter_fn(|_, _| CAPTURE.with_borrow(Option::is_some));
+            let lines = fmt::layer().json().with_writer(ThisThread).with_filter(awake);
+            tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines)).unwrap();
+        });
         let text = Buffer::default();
-        let subscriber = tracing_subscriber::fmt()
-            .json()
-            .with_max_level(LevelFilter::TRACE)
-            .with_writer(text.clone())
-            .finish();
-        Self { text, _guard: tracing::subscriber::set_default(subscriber) }
+        CAPTURE.set(Some(text.clone()));
+        Self(text)
     }
 
     /// All lines so far.
     pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.text.0.lock().unwrap().clone()).unwrap()
+        String::from_utf8(self.0.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Drop for Captured {
+    fn drop(&mut self) {
+        CAPTURE.set(None);
     }
 }
 
@@ -47,19 +63,25 @@ impl io::Write for Buffer {
     }
 }
 
-impl<'a> MakeWriter<'a> for Buffer {
-    type Writer = Self;
+/// Finds the buffer of the thread that logs.
+struct ThisThread;
 
-    fn make_writer(&'a self) -> Self {
-        self.clone()
+impl<'a> MakeWriter<'a> for ThisThread {
+    type Writer = Buffer;
+
+    fn make_writer(&'a self) -> Buffer {
+        CAPTURE.with_borrow(Clone::clone).unwrap_or_default()
     }
 }
 
-/// Scenario: a line at trace level, before and after the capture ends.
-/// Guarantees: it is captured with its fields while the capture lasts, so that "not in the log" means something.
+/// Scenario: a line at trace level, while the capture lasts and after it.
+/// Guarantees: it is captured with its fields, so that "not in the log" means something, and the next test starts anew.
 #[test]
 fn lines_are_captured() {
     let captured = Captured::start();
     tracing::trace!(token = "abc", "seen");
     assert!(captured.text().contains("\"token\":\"abc\""), "{}", captured.text());
+    drop(captured);
+    tracing::trace!(token = "def", "nobody listens");
+    assert!(Captured::start().text().is_empty());
 }
