@@ -10,10 +10,12 @@ mod tests;
 
 use std::{
     fmt,
+    hash::{BuildHasher as _, RandomState},
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, LazyLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 
 use http::HeaderValue;
@@ -102,6 +104,20 @@ pub fn correlation_id(header: Option<&HeaderValue>) -> Arc<str> {
     };
     match header.and_then(|value| value.to_str().ok()).filter(sane) {
         Some(given) => Arc::from(given),
-        None => Arc::from(&*uuid::Uuid::now_v7().simple().encode_lower(&mut uuid::Uuid::encode_buffer())),
+        None => Arc::from(&*fresh_id().simple().encode_lower(&mut uuid::Uuid::encode_buffer())),
     }
+}
+
+/// A UUID of version 7 whose random part is a keyed hash of a counter: it has to be unique, not
+/// unguessable, and asking the system for randomness would cost each request a system call.
+fn fresh_id() -> uuid::Uuid {
+    static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+
+    let millis = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis());
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let [low, high, ..] = count.to_le_bytes();
+    let [a, b, c, d, e, f, g, h] = KEY.hash_one(count).to_le_bytes();
+    let millis = u64::try_from(millis).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(millis, &[a, b, c, d, e, f, g, h, high, low]).into_uuid()
 }

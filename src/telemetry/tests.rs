@@ -206,13 +206,16 @@ fn lines_are_capped_by_reason() {
 }
 
 /// Scenario: inbound request ids, sane and not.
-/// Guarantees: a sane one is kept, anything else is replaced by a fresh one that is sane itself.
+/// Guarantees: a sane one is kept, anything else is replaced by a fresh one that is sane itself; no
+/// two fresh ones are the same.
 #[test]
 fn correlation_ids() {
     let given = |text: &[u8]| correlation_id(Some(&HeaderValue::from_bytes(text).unwrap()));
     assert_eq!(&*given(b"01JAB.c-d_9"), "01JAB.c-d_9");
     assert_eq!(&*given(&[b'a'; 128]), "a".repeat(128));
     let fresh = correlation_id(None);
+    let many: std::collections::HashSet<_> = (0..10_000).map(|_| correlation_id(None)).collect();
+    assert_eq!(many.len(), 10_000);
     for bad in [&b""[..], &[b'a'; 129], b"a b", b"a\"b", b"glrt-x\xffy", b"{}"] {
         let made = given(bad);
         assert_eq!(made.len(), 32);
