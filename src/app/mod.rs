@@ -29,9 +29,15 @@ use crate::{
 use self::build::{Built, Lasting};
 
 /// Why the gateway could not start or take a new configuration; the text says what to do.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StartError(pub String);
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub struct StartError(pub Vec<String>);
+
+impl StartError {
+    fn new(problem: String) -> Self {
+        Self(vec![problem])
+    }
+}
 
 /// A running gateway. Dropped, it closes everything at once; [`Running::drain`] is the kind way.
 #[derive(Debug)]
@@ -41,6 +47,8 @@ pub struct Running {
     lasting: Arc<Lasting>,
     health: Arc<Health>,
     gateway: Arc<ArcSwap<Gateway>>,
+    /// What addresses and pools were made from.
+    started_with: Config,
     server_tls: BTreeMap<String, Arc<ArcSwap<rustls::ServerConfig>>>,
     /// What is in force; locked for the length of a reload.
     current: Mutex<Built>,
@@ -56,17 +64,15 @@ pub struct Running {
 /// All mistakes that were found, each a sentence that says what to mend.
 pub fn check(config: &Config) -> Result<(), Vec<String>> {
     tls::install_provider();
-    let mut problems = Vec::new();
-    for listener in &config.listeners {
-        if let Some(settings) = &listener.tls
-            && let Err(error) = tls::server(settings)
-        {
-            problems.push(format!("listener {}: {error}", listener.name));
-        }
-    }
     let lasting = Lasting::new(config, Arc::new(Metrics::new()));
-    if let Err(error) = build::gateway(config, &lasting, None) {
-        problems.push(error.0);
+    let mut problems = build::unreadable_files(config);
+    if problems.is_empty() {
+        let of_listeners = config.listeners.iter().filter_map(|listener| {
+            let error = tls::server(listener.tls.as_ref()?).err()?;
+            Some(format!("listener {}: {error}", listener.name))
+        });
+        problems.extend(of_listeners);
+        problems.extend(build::gateway(config, &lasting, None).err().into_iter().flat_map(|error| error.0));
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
@@ -78,13 +84,14 @@ pub fn check(config: &Config) -> Result<(), Vec<String>> {
 pub async fn start(config: Config) -> Result<Running, StartError> {
     tls::install_provider();
     let lasting = Arc::new(Lasting::new(&config, Arc::new(Metrics::new())));
-    let built = build::gateway(&config, &lasting, None)?;
+    let built = build::gateway(&config, &lasting, None)?.take_over(&lasting);
     let mut running = Running {
         listeners: BTreeMap::new(),
         admin: config.admin.address,
         lasting,
         health: Arc::new(Health::default()),
         gateway: Arc::new(ArcSwap::from(Arc::clone(&built.gateway))),
+        started_with: config.clone(),
         server_tls: BTreeMap::new(),
         current: Mutex::new(built),
         drain: CancellationToken::new(),
@@ -103,7 +110,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 }
 
 async fn bind(name: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let explain = |error| StartError(format!("listener {name}: cannot listen on {address}: {error}"));
+    let explain = |error| StartError::new(format!("listener {name}: cannot listen on {address}: {error}"));
     let listener = TcpListener::bind(address).await.map_err(explain)?;
     let bound = listener.local_addr().map_err(explain)?;
     tracing::info!(listener = name, address = %bound, "listening");
@@ -140,7 +147,7 @@ impl Running {
             .as_ref()
             .map(tls::server)
             .transpose()
-            .map_err(|error| StartError(format!("listener {}: {error}", listener.name)))?
+            .map_err(|error| StartError::new(format!("listener {}: {error}", listener.name)))?
             .map(|settings| Arc::new(ArcSwap::from(settings)));
         if let Some(swap) = &tls {
             self.server_tls.insert(listener.name.clone(), Arc::clone(swap));
@@ -217,19 +224,21 @@ impl Running {
         for listener in &config.listeners {
             if let (Some(settings), Some(swap)) = (&listener.tls, self.server_tls.get(&listener.name)) {
                 let settings = tls::server(settings)
-                    .map_err(|error| StartError(format!("listener {}: {error}", listener.name)))?;
+                    .map_err(|error| StartError::new(format!("listener {}: {error}", listener.name)))?;
                 certificates.push((swap, settings));
             }
         }
-        let built = build::gateway(config, &self.lasting, Some(&current))?;
-        // Nothing can fail from here on.
+        let prepared = build::gateway(config, &self.lasting, Some(&current))?;
         for (swap, settings) in certificates {
             swap.store(settings);
         }
-        self.lasting.reconfigure(config);
+        let built = prepared.take_over(&self.lasting);
         self.gateway.store(Arc::clone(&built.gateway));
-        for key in build::need_restart(&current.config, config) {
-            tracing::warn!(key, "this key changed, but takes effect only after a restart");
+        for key in build::need_restart(&self.started_with, config) {
+            tracing::warn!(
+                key,
+                "this key is not what the process was started with; it takes effect after a restart"
+            );
         }
         *current = built;
         self.health.configuration_applied();

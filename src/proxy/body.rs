@@ -20,6 +20,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::metrics::Metrics;
 
+/// Most bytes that are set aside for a body on its `Content-Length`'s word alone.
+const MAX_RESERVE: usize = 256 << 10;
+
 /// The budget of body bytes held at once, over all requests.
 #[derive(Clone, Debug)]
 pub struct InFlight(Arc<Budget>);
@@ -172,7 +175,7 @@ where
             continue;
         }
         if whole.is_empty() {
-            whole.reserve_exact(announced.unwrap_or(total));
+            whole.reserve(announced.unwrap_or(total).min(MAX_RESERVE));
             whole.extend_from_slice(&first);
             first = Bytes::new();
         }

@@ -42,19 +42,32 @@ impl<'a> Charge<'a> {
         granted
     }
 
-    /// Makes the requests taken so far final; spans, bytes and budget can still be given back.
-    pub(super) fn keep_requests(&mut self) {
+    /// Makes final what taking a request in has cost, whatever became of it: the request and its
+    /// bytes. Spans and budget can still be given back.
+    pub(super) fn keep_intake(&mut self) {
         self.cost.requests = 0;
+        self.cost.bytes = 0;
     }
 
-    /// Hands over what was taken, to be given back later or never; the guard no longer does.
-    pub(super) fn defer(&mut self) -> (Cost, u64) {
-        (std::mem::take(&mut self.cost), std::mem::take(&mut self.budget))
+    /// Moves what was taken into a second charge that forgets it when it is dropped early, until
+    /// [`Deferred::restore`] moves it back.
+    pub(super) fn defer(&mut self) -> Deferred {
+        Deferred { cost: std::mem::take(&mut self.cost), budget: std::mem::take(&mut self.budget) }
     }
+}
 
-    /// Gives back what was [deferred](Self::defer).
-    pub(super) fn give_back(&self, (cost, budget): (Cost, u64)) {
-        self.store.give_back(self.subject, cost, budget);
+/// What a request has taken while its outcome is in other hands: final unless restored.
+#[derive(Debug)]
+pub(super) struct Deferred {
+    cost: Cost,
+    budget: u64,
+}
+
+impl Deferred {
+    /// Makes it the charge's again, to be kept or given back.
+    pub(super) fn restore(self, charge: &mut Charge<'_>) {
+        charge.cost = self.cost;
+        charge.budget = self.budget;
     }
 }
 

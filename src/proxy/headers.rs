@@ -38,7 +38,9 @@ pub fn outgoing(sender: &HeaderMap, correlation_id: &str, identity: Option<&Iden
     headers
 }
 
-/// The names that `from_context` of the collector's attributes processor reads.
+/// The names that `from_context` of the collector's attributes processor reads. All of them are
+/// always there, empty for what was not told: one that is missing makes the processor skip its
+/// action, and the sender's own claim would stand.
 fn stamp(headers: &mut HeaderMap, identity: &Identity) {
     let claims = identity.claims();
     let numbers = [
@@ -47,26 +49,25 @@ fn stamp(headers: &mut HeaderMap, identity: &Identity) {
         ("x-gitlab-ci-project-id", claims.project_id),
         ("x-gitlab-ci-runner-id", claims.runner_id),
     ];
-    for (name, value) in numbers {
-        if let Some(number) = value {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from(number));
-        }
+    for (name, number) in numbers {
+        let value = number.map_or(EMPTY, HeaderValue::from);
+        headers.insert(HeaderName::from_static(name), value);
     }
+    let trace_id = Some(identity.trace_id().to_string());
     let texts = [
         ("x-gitlab-ci-pipeline-source", &claims.pipeline_source),
         ("x-gitlab-ci-runner-type", &claims.runner_type),
         ("x-gitlab-ci-runner-manager-system-xid", &claims.runner_manager_system_xid),
+        ("x-gitlab-ci-trace-id", &trace_id),
     ];
-    for (name, value) in texts {
-        // A value that is no header value is left out: an absent claim is safe, a mangled one is not.
-        if let Some(value) = value.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    }
-    if let Ok(value) = HeaderValue::from_str(&identity.trace_id().to_string()) {
-        headers.insert(HeaderName::from_static("x-gitlab-ci-trace-id"), value);
+    for (name, text) in texts {
+        // What is no header value counts as not told: an absent claim is safe, a mangled one is not.
+        let value = text.as_deref().and_then(|text| HeaderValue::from_str(text).ok()).unwrap_or(EMPTY);
+        headers.insert(HeaderName::from_static(name), value);
     }
 }
+
+const EMPTY: HeaderValue = HeaderValue::from_static("");
 
 #[cfg(test)]
 mod tests {

@@ -145,11 +145,16 @@ impl Rejection {
         }
     }
 
-    /// Whether the sender's own request is at fault, so that what it was charged stays charged: else
-    /// a flood of malformed requests would cost nothing.
+    /// Whether what it cost to take the request in stays charged. What the sender got wrong, sent too
+    /// fast or too slowly has cost us its reading; else a flood of such requests would cost nothing.
+    /// What we, GitLab or the collector could not do is given back.
     #[must_use]
-    pub fn is_senders_fault(&self) -> bool {
-        self.form().http.is_client_error() && self.form().retry == Retry::Never
+    pub fn keeps_intake(&self) -> bool {
+        match self {
+            Self::Limited(..) | Self::Body(BodyError::Timeout) => true,
+            Self::Undetermined(_) | Self::Failures(_) => false,
+            _ => self.form().http.is_client_error() && self.form().retry == Retry::Never,
+        }
     }
 
     /// One sentence for the sender: what was wrong and what would be right, never what was sent.

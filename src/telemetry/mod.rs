@@ -116,8 +116,9 @@ fn fresh_id() -> uuid::Uuid {
 
     let millis = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis());
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let [low, high, ..] = count.to_le_bytes();
-    let [a, b, c, d, e, f, g, h] = KEY.hash_one(count).to_le_bytes();
+    let hashed = KEY.hash_one(count).to_le_bytes().into_iter().chain(count.to_le_bytes());
+    let mut random = [0_u8; 10];
+    random.iter_mut().zip(hashed).for_each(|(to, from)| *to = from);
     let millis = u64::try_from(millis).unwrap_or(0);
-    uuid::Builder::from_unix_timestamp_millis(millis, &[a, b, c, d, e, f, g, h, high, low]).into_uuid()
+    uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
 }
