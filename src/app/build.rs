@@ -233,7 +233,7 @@ pub(super) fn unreadable_files(config: &Config) -> Vec<String> {
 /// Digests of the files that say who the authority is; one that can't be read is reported by
 /// whoever needs it.
 fn authority_files(config: &Config) -> Vec<Option<Vec<u8>>> {
-    [&config.gitlab.secret_file, &config.gitlab.ca_file, &config.fixed.file]
+    [&config.gitlab.secret_file, &config.fixed.file]
         .map(|path| Some(digest(&SHA256, &std::fs::read(path).ok()?).as_ref().to_vec()))
         .into()
 }
