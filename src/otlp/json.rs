@@ -23,16 +23,11 @@ mod schema;
 
 use std::borrow::Cow;
 
-use super::signal::Signal;
+use super::{schema::MAX_NESTING, signal::Signal};
 use encode::{Encoder, MAX_INPUT};
 use lexer::{Fault, Lexer, Step, Token};
 use scalar::Expected;
 use schema::{Kind, Label, Message, Row};
-
-/// Most values inside one another, an attribute's own value included.
-///
-/// Source: the bound that the protobuf side of this gateway sets.
-const MAX_NESTED_VALUES: u32 = 32;
 
 /// Why a JSON body was refused; the text is safe to show to the sender.
 ///
@@ -196,7 +191,7 @@ impl<'a> Decoder<'a> {
     fn nested(&mut self, number: u32, message: &'static Message) -> Result<(), Fault> {
         let levels = u32::from(message.nests);
         self.nested_values = self.nested_values.saturating_add(levels);
-        if self.nested_values > MAX_NESTED_VALUES {
+        if self.nested_values > MAX_NESTING {
             return Err(self.json.fault("values are nested too deeply"));
         }
         let open = self.out.open(number);

@@ -217,6 +217,24 @@ impl From<WireError> for BadResponse {
 }
 
 impl PartialSuccess {
+    /// What the gateway itself left out: so many items longer than so many bytes, and so many past
+    /// the job's budget. Nothing left out is a full success.
+    #[must_use]
+    pub fn of_left_out(signal: Signal, (oversize, max_size): (u64, usize), over_budget: u64) -> Self {
+        let items = signal.items();
+        let mut reasons = Vec::new();
+        if oversize > 0 {
+            reasons.push(format!("{items} longer than {max_size} bytes: {oversize}"));
+        }
+        if over_budget > 0 {
+            reasons.push(format!("{items} past what the job may send in all: {over_budget}"));
+        }
+        let message =
+            if reasons.is_empty() { String::new() } else { format!("left out {}", reasons.join(", ")) };
+        let rejected = i64::try_from(oversize.saturating_add(over_budget)).unwrap_or(i64::MAX);
+        Self { rejected, message }
+    }
+
     /// Reads an `ExportXServiceResponse` (all signals have one shape). Empty is a full success.
     ///
     /// What comes twice is read as protobuf says: the last scalar counts, messages merge. A negative

@@ -4,7 +4,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
@@ -19,7 +19,7 @@ use crate::{
     validate::credentials::HeaderNames,
 };
 
-use super::{rejection::Rejection, route::Protocol, server::AnswerBody};
+use super::{grpc, rejection::Rejection, route::Protocol, server::AnswerBody};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -42,7 +42,7 @@ pub fn accepted(protocol: Protocol, signal: Signal, partial: &PartialSuccess) ->
             let body = Full::new(framed(&partial.to_protobuf()))
                 .with_trailers(std::future::ready(Some(Ok(trailers))))
                 .boxed_unsync();
-            grpc(body)
+            grpc_head(body)
         }
     }
 }
@@ -102,7 +102,7 @@ fn http(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response<
     response
 }
 
-fn grpc(body: AnswerBody) -> Response<AnswerBody> {
+fn grpc_head(body: AnswerBody) -> Response<AnswerBody> {
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
     response
@@ -110,7 +110,7 @@ fn grpc(body: AnswerBody) -> Response<AnswerBody> {
 
 /// gRPC over HTTP/2, "Responses": an error without a message is one HEADERS frame that ends the stream.
 fn trailers_only(status: &Status) -> Response<AnswerBody> {
-    let mut response = grpc(Empty::new().boxed_unsync());
+    let mut response = grpc_head(Empty::new().boxed_unsync());
     let headers = response.headers_mut();
     headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(status.code as u8)));
     if let Ok(message) = HeaderValue::try_from(percent_encoded(&status.message)) {
@@ -137,12 +137,9 @@ fn percent_encoded(message: &str) -> String {
 }
 
 fn framed(message: &Bytes) -> Bytes {
-    let mut frame = BytesMut::with_capacity(message.len().saturating_add(5));
-    frame.put_u8(0);
     // An answer of ours is a sentence and a number: its length always fits.
-    frame.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
-    frame.put_slice(message);
-    frame.freeze()
+    let prefix = grpc::frame(false, message.len()).unwrap_or_default();
+    [prefix.as_slice(), message].concat().into()
 }
 
 #[cfg(test)]

@@ -6,10 +6,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::request::Parts;
 use hyper::body::Incoming;
-use tokio::{
-    runtime::{Handle, RuntimeFlavor},
-    time::Instant,
-};
+use tokio::time::Instant;
 use tower::ServiceExt as _;
 
 use crate::{
@@ -17,9 +14,8 @@ use crate::{
     limit::{Cost, Limit, LimitStore, failures::Failures},
     metrics::{ItemRecord, Metrics},
     otlp::{
-        compression::{self, Encoding, InflateCaps, InflateError},
+        compression::{self, Encoding, InflateCaps},
         inspect::{self, Inspection, Rules},
-        json,
         rewrite::{self, Policy},
         signal::Signal,
         status::PartialSuccess,
@@ -32,11 +28,12 @@ use crate::{
 };
 
 use super::{
-    body::{self, InFlight, Permit},
+    body::InFlight,
     charge::Charge,
-    grpc, headers,
+    headers,
+    payload::Payload,
     rejection::Rejection,
-    route::{self, Protocol, Route},
+    route::{self, Route},
     server::Peer,
     upstream::{Outgoing, Upstream, UpstreamError},
 };
@@ -72,9 +69,9 @@ pub struct Gateway {
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     deadline: Duration,
-    body_timeout: Duration,
-    max_request_size: usize,
-    inflate: InflateCaps,
+    pub(super) body_timeout: Duration,
+    pub(super) max_request_size: usize,
+    pub(super) inflate: InflateCaps,
     trace_id: Mode,
     attributes: AttributesMode,
     compression: Encoding,
@@ -116,22 +113,12 @@ pub(super) struct Arrival<'a> {
 }
 
 /// A request whose sender is known.
-struct Admitted<'a> {
+pub(super) struct Admitted<'a> {
     arrival: &'a Arrival<'a>,
-    route: Route,
-    deadline: Instant,
+    pub(super) route: Route,
+    pub(super) deadline: Instant,
     identity: Arc<Identity>,
-    charge: Charge<'a>,
-}
-
-/// A body, read and inflated, ready for inspection.
-struct Payload {
-    /// Protobuf.
-    message: Bytes,
-    /// The message as it came over the wire, where it can be passed on so; `None` for JSON.
-    wire: Option<(Bytes, Encoding)>,
-    /// Holds the body's share of memory until the collector has answered.
-    _permit: Permit,
+    pub(super) charge: Charge<'a>,
 }
 
 /// What leaves for the collector, and what the sender is told of the rest.
@@ -140,30 +127,6 @@ struct Departure {
     encoding: Encoding,
     partial: PartialSuccess,
     kept: u64,
-}
-
-/// Compressed bodies from this size on are inflated aside.
-const LONG_INFLATION: usize = 64 << 10;
-
-/// JSON from this size on is decoded aside: about a millisecond.
-const LONG_JSON: usize = 128 << 10;
-
-/// Memory that the JSON decoder takes at the most, in times of its input: measured 6.6 in the worst
-/// document found, the output, which is counted by itself, included.
-const JSON_SCRATCH: usize = 6;
-
-fn bytes_of(len: usize) -> Cost {
-    Cost { bytes: u64::try_from(len).unwrap_or(u64::MAX), ..Cost::default() }
-}
-
-/// Runs long work where the other tasks of this thread need not wait for it.
-fn aside<T>(is_long: bool, work: impl FnOnce() -> T) -> T {
-    // A runtime of one thread has nobody to hand its other tasks to.
-    if is_long && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
-        tokio::task::block_in_place(work)
-    } else {
-        work()
-    }
 }
 
 impl Gateway {
@@ -236,7 +199,7 @@ impl Gateway {
         body: &mut Incoming,
         notes: &mut Notes,
     ) -> Result<(Payload, Departure), Rejection> {
-        let payload = self.read(admitted, body, notes).await?;
+        let payload = Payload::read(self, admitted, body, notes).await?;
         let route = admitted.route;
 
         let rules = Rules {
@@ -265,64 +228,6 @@ impl Gateway {
         Ok((payload, departure))
     }
 
-    /// Step 6: permits, caps, inflation. Bytes are charged as soon as they are known: what a job
-    /// makes us inflate and parse costs it the same, whether or not anything comes of it.
-    async fn read(
-        &self,
-        admitted: &mut Admitted<'_>,
-        body: &mut Incoming,
-        notes: &mut Notes,
-    ) -> Result<Payload, Rejection> {
-        let Admitted { route, deadline, charge, .. } = admitted;
-        let deadline = *deadline;
-        let body_end = Instant::now().checked_add(self.settings.body_timeout).unwrap_or(deadline);
-        let collected =
-            body::collect(body, self.settings.max_request_size, deadline.min(body_end), &self.in_flight)
-                .await
-                .map_err(Rejection::Body)?;
-        notes.body_bytes = u64::try_from(collected.bytes.len()).ok();
-        let mut permit = collected.permit;
-        let wire_len = collected.bytes.len();
-        charge.take(bytes_of(wire_len)).await?;
-
-        let (wire, encoding) = match route.protocol {
-            Protocol::Grpc => {
-                let (compressed, message) = grpc::deframe(&collected.bytes)
-                    .map_err(|error| Rejection::Malformed(error.to_string()))?;
-                let encoding = match (compressed, route.encoding) {
-                    (false, _) => Encoding::Identity,
-                    (true, None) => return Err(Rejection::UnnamedCompression),
-                    (true, Some(encoding)) => encoding,
-                };
-                (message, encoding)
-            }
-            Protocol::HttpProtobuf | Protocol::HttpJson => {
-                (collected.bytes, route.encoding.unwrap_or(Encoding::Identity))
-            }
-        };
-        let is_compressed = encoding != Encoding::Identity;
-        let inflated = aside(is_compressed && wire.len() >= LONG_INFLATION, || {
-            compression::inflate(encoding, &wire, self.settings.inflate)
-        })
-        .map_err(|error| match error {
-            InflateError::TooLarge | InflateError::Ratio => Rejection::InflatedTooLarge,
-            InflateError::Corrupt => Rejection::Malformed(error.to_string()),
-        })?;
-        if is_compressed {
-            permit.grow(inflated.len()).map_err(Rejection::Body)?;
-            charge.take(bytes_of(inflated.len().saturating_sub(wire_len))).await?;
-        }
-        if route.protocol == Protocol::HttpJson {
-            let mut scratch = self.in_flight.permit();
-            scratch.grow(inflated.len().saturating_mul(JSON_SCRATCH)).map_err(Rejection::Body)?;
-            let message = aside(inflated.len() >= LONG_JSON, || json::to_protobuf(route.signal, &inflated))
-                .map_err(|error| Rejection::Malformed(error.to_string()))?;
-            permit.grow(message.len()).map_err(Rejection::Body)?;
-            return Ok(Payload { message: message.into(), wire: None, _permit: permit });
-        }
-        Ok(Payload { message: inflated, wire: Some((wire, encoding)), _permit: permit })
-    }
-
     /// Step 9, `inject`: the identity into every resource, what does not fit left out.
     fn rewrite(
         &self,
@@ -347,7 +252,11 @@ impl Gateway {
         Ok(Departure {
             pieces,
             encoding: self.settings.compression,
-            partial: self.left_out(route.signal, rewritten.oversize, rewritten.over_budget),
+            partial: PartialSuccess::of_left_out(
+                route.signal,
+                (rewritten.oversize, self.policy.max_item_size),
+                rewritten.over_budget,
+            ),
             kept: rewritten.kept,
         })
     }
@@ -373,28 +282,6 @@ impl Gateway {
             partial: PartialSuccess::default(),
             kept: inspection.items,
         })
-    }
-
-    /// The sentence of a partial success.
-    fn left_out(&self, signal: Signal, oversize: u64, over_budget: u64) -> PartialSuccess {
-        let rejected = oversize.saturating_add(over_budget);
-        let items = signal.items();
-        let mut reasons = Vec::new();
-        if oversize > 0 {
-            let bytes = self.policy.max_item_size;
-            reasons.push(format!("{items} longer than {bytes} bytes: {oversize}"));
-        }
-        if over_budget > 0 {
-            reasons.push(format!("{items} past what the job may send in all: {over_budget}"));
-        }
-        PartialSuccess {
-            rejected: i64::try_from(rejected).unwrap_or(i64::MAX),
-            message: if reasons.is_empty() {
-                String::new()
-            } else {
-                format!("left out {}", reasons.join(", "))
-            },
-        }
     }
 
     /// Steps 10 and 11: to the collector and back.

@@ -7,6 +7,7 @@ mod charge;
 pub mod gateway;
 pub mod grpc;
 pub mod headers;
+mod payload;
 pub mod rejection;
 pub mod route;
 pub mod server;

@@ -16,7 +16,7 @@ use super::{body::BodyError, upstream::UpstreamError};
 
 /// Why a request is refused.
 ///
-/// A 401 or 403 comes from three variants only: [`Self::Credentials`] (malformed, seen by
+/// A 401 or 403 comes from two variants only: [`Self::Credentials`] (malformed, seen by
 /// ourselves) and [`Self::Denied`] (the authority's own word).
 #[derive(Debug)]
 pub enum Rejection {

@@ -86,6 +86,32 @@ async fn spans_and_bytes_have_rates() {
     }
 }
 
+/// Scenario: a job sends JSON whose every byte is in keys that no reader knows, then more of it; a job whose bytes
+/// are used up goes on sending.
+/// Guarantees: bytes that were only parsed are charged too, and a request that was refused for its bytes counts
+/// as a request: neither is a way to make the gateway work for nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_in_vain_is_charged() {
+    let world = World::with(|config| {
+        slow_jobs(config);
+        config.limits.per_job.bytes_per_second = ByteSize(64 << 10);
+    })
+    .await;
+    let job = Job::new(1);
+    world.authority.allow(&job);
+    let junk = format!("{{\"unknown\":\"{}\"}}", "x".repeat(60 << 10));
+    let export = Export::raw(Form::Json, junk).tokens(&job);
+    world.send(&export).await.assert_accepted(Form::Json);
+    let mut reasons = Vec::new();
+    for _ in 0..8 {
+        let answer = world.send(&export).await;
+        reasons.push(answer.assert_refused(Form::Json, Refusal::RATE_LIMITED));
+    }
+    assert!(reasons[0].contains("job_bytes"), "{reasons:?}");
+    assert!(reasons[7].contains("job_requests"), "{reasons:?}");
+    assert_eq!(world.collector.count(), 0);
+}
+
 /// Scenario: one address sends bad pairs without end; a runner with a good, known pair sends from the same address.
 /// Guarantees: after 60 failures in a minute the authority is no longer bothered; the good runner is served on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

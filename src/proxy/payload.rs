@@ -1,0 +1,123 @@
+//! Step 6 of the line: the body in, deframed, inflated and, from JSON, turned into protobuf, under
+//! permits and charged as it grows. It never looks at what the message says.
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    time::Instant,
+};
+
+use crate::{
+    limit::Cost,
+    otlp::{
+        compression::{self, Encoding, InflateError},
+        json,
+    },
+};
+
+use super::{
+    body::{self, Permit},
+    gateway::{Admitted, Gateway, Notes},
+    grpc,
+    rejection::Rejection,
+    route::Protocol,
+};
+
+/// Compressed bodies from this size on are inflated aside.
+const LONG_INFLATION: usize = 64 << 10;
+
+/// JSON from this size on is decoded aside: about a millisecond.
+const LONG_JSON: usize = 128 << 10;
+
+/// Memory that the JSON decoder takes at the most, in times of its input: measured 6.6 in the worst
+/// document found, the output, which is counted by itself, included.
+const JSON_SCRATCH: usize = 6;
+
+fn bytes_of(len: usize) -> Cost {
+    Cost { bytes: u64::try_from(len).unwrap_or(u64::MAX), ..Cost::default() }
+}
+
+/// Runs long work where the other tasks of this thread need not wait for it.
+fn aside<T>(is_long: bool, work: impl FnOnce() -> T) -> T {
+    // A runtime of one thread has nobody to hand its other tasks to.
+    if is_long && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
+    }
+}
+
+/// A body, read and inflated, ready for inspection.
+pub(super) struct Payload {
+    /// Protobuf.
+    pub(super) message: Bytes,
+    /// The message as it came over the wire, where it can be passed on so; `None` for JSON.
+    pub(super) wire: Option<(Bytes, Encoding)>,
+    /// Holds the body's share of memory until the collector has answered.
+    _permit: Permit,
+}
+
+impl Payload {
+    /// Step 6: permits, caps, inflation. Bytes are charged as soon as they are known: what a job
+    /// makes us inflate and parse costs it the same, whether or not anything comes of it.
+    pub(super) async fn read(
+        gateway: &Gateway,
+        admitted: &mut Admitted<'_>,
+        body: &mut Incoming,
+        notes: &mut Notes,
+    ) -> Result<Self, Rejection> {
+        let Admitted { route, deadline, charge, .. } = admitted;
+        let deadline = *deadline;
+        let body_end = Instant::now().checked_add(gateway.settings.body_timeout).unwrap_or(deadline);
+        let collected = body::collect(
+            body,
+            gateway.settings.max_request_size,
+            deadline.min(body_end),
+            &gateway.in_flight,
+        )
+        .await
+        .map_err(Rejection::Body)?;
+        notes.body_bytes = u64::try_from(collected.bytes.len()).ok();
+        let mut permit = collected.permit;
+        let wire_len = collected.bytes.len();
+        charge.take(bytes_of(wire_len)).await?;
+
+        let (wire, encoding) = match route.protocol {
+            Protocol::Grpc => {
+                let (compressed, message) = grpc::deframe(&collected.bytes)
+                    .map_err(|error| Rejection::Malformed(error.to_string()))?;
+                let encoding = match (compressed, route.encoding) {
+                    (false, _) => Encoding::Identity,
+                    (true, None) => return Err(Rejection::UnnamedCompression),
+                    (true, Some(encoding)) => encoding,
+                };
+                (message, encoding)
+            }
+            Protocol::HttpProtobuf | Protocol::HttpJson => {
+                (collected.bytes, route.encoding.unwrap_or(Encoding::Identity))
+            }
+        };
+        let is_compressed = encoding != Encoding::Identity;
+        let inflated = aside(is_compressed && wire.len() >= LONG_INFLATION, || {
+            compression::inflate(encoding, &wire, gateway.settings.inflate)
+        })
+        .map_err(|error| match error {
+            InflateError::TooLarge | InflateError::Ratio => Rejection::InflatedTooLarge,
+            InflateError::Corrupt => Rejection::Malformed(error.to_string()),
+        })?;
+        if is_compressed {
+            permit.grow(inflated.len()).map_err(Rejection::Body)?;
+            charge.take(bytes_of(inflated.len().saturating_sub(wire_len))).await?;
+        }
+        if route.protocol == Protocol::HttpJson {
+            let mut scratch = gateway.in_flight.permit();
+            scratch.grow(inflated.len().saturating_mul(JSON_SCRATCH)).map_err(Rejection::Body)?;
+            let message = aside(inflated.len() >= LONG_JSON, || json::to_protobuf(route.signal, &inflated))
+                .map_err(|error| Rejection::Malformed(error.to_string()))?;
+            permit.grow(message.len()).map_err(Rejection::Body)?;
+            return Ok(Self { message: message.into(), wire: None, _permit: permit });
+        }
+        Ok(Self { message: inflated, wire: Some((wire, encoding)), _permit: permit })
+    }
+}
