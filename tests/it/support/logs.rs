@@ -29,7 +29,7 @@ impl Captured {
         static GLOBAL: OnceLock<()> = OnceLock::new();
         GLOBAL.get_or_init(|| {
             let awake = dynamic_filter_fn(|_, _| CAPTURE.with_borrow(Option::is_some));
-            let lines = fmt::layer().json().with_writer(ThisThread).with_filter(awake);
+            let lines = fmt::layer().with_ansi(false).with_writer(ThisThread).with_filter(awake);
             tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines)).unwrap();
         });
         let text = Buffer::default();
@@ -80,7 +80,7 @@ impl<'a> MakeWriter<'a> for ThisThread {
 fn lines_are_captured() {
     let captured = Captured::start();
     tracing::trace!(token = "abc", "seen");
-    assert!(captured.text().contains("\"token\":\"abc\""), "{}", captured.text());
+    assert!(captured.text().contains("token=\"abc\""), "{}", captured.text());
     drop(captured);
     tracing::trace!(token = "def", "nobody listens");
     assert!(Captured::start().text().is_empty());
