@@ -304,7 +304,7 @@ impl Gateway {
             len: pieces.iter().fold(0, |sum, piece| piece.len().saturating_add(sum)),
             pieces,
             encoding,
-            headers: headers::outgoing(&arrival.head.headers, arrival.correlation_id, shown),
+            headers: headers::outgoing(arrival.correlation_id, shown),
             deadline: *deadline,
         };
         // From here on the collector may have the spans: a sender that hangs up now gets nothing back, or

@@ -3,7 +3,7 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, USER_AGENT},
+    header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION},
 };
 
 use crate::validate::{Identity, credentials::HeaderNames};
@@ -20,17 +20,14 @@ pub fn mark_sensitive(headers: &mut HeaderMap, names: &HeaderNames) {
     }
 }
 
-/// The head for the collector: the correlation id, who the exporter says it is, and in `transparent`
-/// mode the verified identity. Nothing else of the sender's head goes on: neither credentials, nor
-/// `Gitlab-*-Api-Request`, nor any header that the collector could take for the gateway's word.
+/// The head for the collector: the correlation id, and in `transparent` mode the verified identity. Nothing
+/// of the sender's own head goes on: neither credentials, nor `Gitlab-*-Api-Request`, nor any header that
+/// the collector could take for the gateway's word.
 #[must_use]
-pub fn outgoing(sender: &HeaderMap, correlation_id: &str, identity: Option<&Identity>) -> HeaderMap {
+pub fn outgoing(correlation_id: &str, identity: Option<&Identity>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(12);
     if let Ok(value) = HeaderValue::from_str(correlation_id) {
         headers.insert(REQUEST_ID, value);
-    }
-    if let Some(agent) = sender.get(USER_AGENT) {
-        headers.insert(USER_AGENT, agent.clone());
     }
     if let Some(identity) = identity {
         stamp(&mut headers, identity);
@@ -93,27 +90,12 @@ mod tests {
         assert!(!format!("{headers:?}").contains("canary"));
     }
 
-    /// Scenario: a sender's head with credentials, forged identity headers and a gateway's JWT.
-    /// Guarantees: only the correlation id and the user agent leave.
+    /// Scenario: a head for the collector is built without an identity.
+    /// Guarantees: the correlation id is all that is in it.
     #[test]
-    fn nothing_of_the_sender_poses_as_ours() {
-        let mut sender = HeaderMap::new();
-        for name in [
-            "runner-token",
-            "authorization",
-            "x-gitlab-ci-job-id",
-            "gitlab-kas-api-request",
-            "x-forwarded-for",
-            "traceparent",
-            "user-agent",
-            "x-request-id",
-        ] {
-            sender.insert(HeaderName::from_static(name), HeaderValue::from_static("from-the-sender"));
-        }
-        let leaving = outgoing(&sender, "ours", None);
-        let mut left: Vec<_> =
-            leaving.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        left.sort_unstable();
-        assert_eq!(left, [("user-agent", &b"from-the-sender"[..]), ("x-request-id", &b"ours"[..])]);
+    fn a_head_is_built_of_our_own_words() {
+        let leaving = outgoing("ours", None);
+        let left: Vec<_> = leaving.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        assert_eq!(left, [("x-request-id", &b"ours"[..])]);
     }
 }
