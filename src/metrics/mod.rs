@@ -54,6 +54,7 @@ pub struct Metrics {
     in_flight_requests: Gauge,
     in_flight_bytes: Gauge,
     connections: Family<ListenerLabels, Gauge>,
+    connection_errors: Family<ReasonLabels, Counter>,
     spans: Family<SpanLabels, Counter>,
     verdicts: Family<VerdictLabels, Counter>,
     cache_entries: Family<KindLabels, Gauge>,
@@ -96,6 +97,12 @@ struct RequestLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ListenerLabels {
     listener: Arc<str>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabels {
+    listener: Arc<str>,
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -207,6 +214,7 @@ impl Metrics {
             in_flight_requests: add(to, &table::IN_FLIGHT_REQUESTS, Gauge::default()),
             in_flight_bytes: add(to, &table::IN_FLIGHT_BYTES, Gauge::default()),
             connections: add(to, &table::CONNECTIONS, Family::default()),
+            connection_errors: add(to, &table::CONNECTION_ERRORS, Family::default()),
             spans: add(to, &table::SPANS, Family::default()),
             verdicts: add(to, &table::VERDICTS, Family::default()),
             cache_entries: add(to, &table::CACHE_ENTRIES, Family::default()),
@@ -318,8 +326,8 @@ impl Metrics {
         self.unknown_fields.inc_by(count);
     }
 
-    /// A collector was asked. `endpoint`: its index in the configuration; `outcome`: ok, refused, throttled, unavailable,
-    /// timeout, unreachable, `bad_answer`.
+    /// A collector was asked. `endpoint`: its index in the configuration; `outcome`: ok, refused, `too_large`, throttled,
+    /// unavailable, timeout, unreachable, `bad_answer`.
     pub fn collector_request(&self, endpoint: usize, outcome: &'static str, duration: Duration) {
         let endpoint = u64::try_from(endpoint.min(MAX_ENDPOINTS)).unwrap_or(u64::MAX);
         self.collector_requests.get_or_create(&CollectorLabels { endpoint, outcome }).inc();
@@ -334,6 +342,12 @@ impl Metrics {
     /// A connection was accepted (`+1`) or ended (`-1`).
     pub fn connections(&self, listener: &str, change: i64) {
         self.listener(listener).connections.inc_by(change);
+    }
+
+    /// Trouble below requests. `reason`: tls, http, timeout, accept, full.
+    pub fn connection_error(&self, listener: &str, reason: &'static str) {
+        let listener = Arc::clone(&self.listener(listener).name);
+        self.connection_errors.get_or_create(&ReasonLabels { listener, reason }).inc();
     }
 
     /// The counters of a listener; made on first use, so that they start from zero.
@@ -352,6 +366,10 @@ impl Metrics {
         let spans = |outcome| {
             self.spans.get_or_create_owned(&SpanLabels { listener: Arc::clone(&listener), outcome })
         };
+        for reason in ["tls", "http", "timeout", "accept", "full"] {
+            let listener = Arc::clone(&listener);
+            drop(self.connection_errors.get_or_create(&ReasonLabels { listener, reason }));
+        }
         let fresh = Arc::new(PerListener {
             connections: self
                 .connections

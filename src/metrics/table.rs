@@ -45,7 +45,10 @@ rows! {
     REQUEST_BODY: "histogram" "spangate_request_body_bytes" {} "Body bytes as they came over the wire";
     IN_FLIGHT_REQUESTS: "gauge" "spangate_in_flight_requests" {} "Requests that wait for their answer";
     IN_FLIGHT_BYTES: "gauge" "spangate_in_flight_bytes" {} "Body bytes held in memory";
-    CONNECTIONS: "gauge" "spangate_connections" { "listener": "`listeners[].name`" } "Open connections";
+    CONNECTIONS: "gauge" "spangate_connections" { "listener": "`listeners[].name`, admin" } "Open connections";
+    CONNECTION_ERRORS: "counter" "spangate_connection_errors_total" {
+        "listener": "`listeners[].name`, admin", "reason": "tls, http, timeout, accept, full"
+    } "Trouble below requests (full: a connection had to wait for a place); no request may have come of it";
     SPANS: "counter" "spangate_spans_total" {
         "listener": "`listeners[].name`", "outcome": "forwarded, oversize, budget, refused, foreign"
     } "Spans by what became of them (foreign: of another trace than the job's; in shadow mode they still go on)";
@@ -66,7 +69,7 @@ rows! {
     UNKNOWN_FIELDS: "counter" "spangate_unknown_fields_dropped_total" {} "Unknown fields dropped outside of spans";
     COLLECTOR_REQUESTS: "counter" "spangate_collector_requests_total" {
         "endpoint": "index in `collector.endpoints`",
-        "outcome": "ok, refused, throttled, unavailable, timeout, unreachable, bad_answer"
+        "outcome": "ok, refused, too_large, throttled, unavailable, timeout, unreachable, bad_answer"
     } "Requests to collectors";
     COLLECTOR_DURATION: "histogram" "spangate_collector_duration_seconds" {} "Time for one request to a collector";
     CONFIG_RELOADS: "counter" "spangate_config_reloads_total" { "outcome": "applied, refused" }
@@ -89,9 +92,11 @@ pub fn reference() -> String {
         "# Metrics\n\n\
          `GET /metrics` on the admin listener, in the OpenMetrics text format. Histograms also have `_sum`, `_count`\n\
          and `_bucket{le}`. Label sets are closed: no token, job, project or runner is ever a label, and a replica\n\
-         never has more than 2,000 series. A series with labels appears when it first counts.\n\n\
+         never has more than 2,500 series (about a hundred for each listener in use). Most series with labels appear\n\
+         when they first count.\n\n\
          Most to watch: the rate of `spangate_requests_total` by `outcome`, `spangate_verdicts_total{verdict=\"undetermined\"}`\n\
-         (the authority is in trouble; runners get 503 and try again), `spangate_collector_requests_total{outcome!=\"ok\"}`.\n\n\
+         (the authority is in trouble; runners get 503 and try again), `spangate_collector_requests_total{outcome!=\"ok\"}`,\n\
+         and `spangate_connection_errors_total` for those who never came as far as a request.\n\n\
          | metric | kind | labels | meaning |\n|---|---|---|---|\n",
     );
     for row in TABLE {

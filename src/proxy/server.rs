@@ -1,6 +1,7 @@
 //! Connections: accept, TLS, HTTP/1.1 and HTTP/2 on one port, drain. It decides how long a
 //! connection may live and how much of a head it may send; it never looks into a request.
 
+mod trouble;
 mod watch;
 mod wire;
 
@@ -30,6 +31,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::metrics::Metrics;
 
 use self::{
+    trouble::Trouble,
     watch::{Activity, Held, Turn, attend},
     wire::{Version, Wire, detect},
 };
@@ -128,7 +130,10 @@ where
         // that it is the last.
         let last_call = after(Instant::now(), LAST_CALL);
         while let Ok(Ok((stream, address))) = timeout_at(last_call, listener.accept()).await {
-            let Ok(permit) = Arc::clone(&self.settings.connections).try_acquire_owned() else { break };
+            let Ok(permit) = Arc::clone(&self.settings.connections).try_acquire_owned() else {
+                self.trouble(Trouble::Full, Some(address), &"no place for a connection is left");
+                break;
+            };
             self.open(stream, address, permit);
         }
         drop(listener);
@@ -142,19 +147,27 @@ where
         loop {
             match listener.accept().await {
                 Ok((stream, address)) => {
-                    let Ok(permit) = Arc::clone(&self.settings.connections).acquire_owned().await else {
-                        return;
-                    };
+                    let Some(permit) = self.place(address).await else { return };
                     self.open(stream, address, permit);
                 }
                 // The peer was gone before we came; nothing is wrong on our side.
                 Err(error) if is_peers_fault(&error) => {}
                 Err(error) => {
-                    tracing::warn!(listener = %self.listener, %error, "cannot accept connections");
+                    self.trouble(Trouble::Accept, None, &error);
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
+    }
+
+    /// A place, waited for when there is none; `None` when there will be none any more.
+    async fn place(&self, address: SocketAddr) -> Option<OwnedSemaphorePermit> {
+        let connections = &self.settings.connections;
+        if let Ok(permit) = Arc::clone(connections).try_acquire_owned() {
+            return Some(permit);
+        }
+        self.trouble(Trouble::Full, Some(address), &"all places for connections are taken");
+        Arc::clone(connections).acquire_owned().await.ok()
     }
 
     /// Starts a connection's own task. The tokens are taken here, before the handshake: a drain that begins during the
@@ -177,16 +190,20 @@ where
         let Some(tls) = &self.settings.tls else {
             return self.detected(stream, peer, deadline).await;
         };
-        let handshake = Box::pin(TlsAcceptor::from(tls.load_full()).accept(stream));
-        let stream = match timeout_at(deadline, handshake).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                tracing::debug!(listener = %self.listener, %address, %error, "TLS handshake failed");
-                return;
+        let acceptor = TlsAcceptor::from(tls.load_full());
+        let handshake = Box::pin(async move {
+            // A probe that only connects has no handshake that could fail.
+            match stream.peek(&mut [0]).await {
+                Ok(1..) => acceptor.accept(stream).await.map(Some),
+                _ => Ok(None),
             }
+        });
+        let stream = match timeout_at(deadline, handshake).await {
+            Ok(Ok(Some(stream))) => stream,
+            Ok(Ok(None)) => return,
+            Ok(Err(error)) => return self.trouble(Trouble::Tls, Some(address), &error),
             Err(_) => {
-                tracing::debug!(listener = %self.listener, %address, "TLS handshake took too long");
-                return;
+                return self.trouble(Trouble::Timeout, Some(address), &"the TLS handshake took too long");
             }
         };
         // What ALPN chose is served and nothing else; only a peer without ALPN is looked at.
@@ -206,9 +223,14 @@ where
         match found {
             Ok(Ok((Version::Http2, head))) => self.http2(head, stream, peer).await,
             Ok(Ok((Version::Http1, head))) if !head.is_empty() => self.http1(head, stream, peer).await,
-            _ => {
-                tracing::debug!(listener = %self.listener, address = %peer.address, "no request came");
+            // It left before it asked anything.
+            Ok(Ok((Version::Http1, _))) => {}
+            Ok(Err(error)) => {
+                if let Some(trouble) = Trouble::of_quiet_io(&error) {
+                    self.trouble(trouble, Some(peer.address), &error);
+                }
             }
+            Err(_) => self.trouble(Trouble::Timeout, Some(peer.address), &"no request came in time"),
         }
     }
 
@@ -218,6 +240,7 @@ where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let activity = Activity::expecting_heads();
+        let address = peer.address;
         let service = self.service(&activity, peer);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -228,8 +251,9 @@ where
             .serve_connection(TokioIo::new(Wire::new(head, stream, Arc::clone(&activity))), service);
         let bounds = (self.settings.header_timeout, self.idle);
         // Boxed, so that a connection's task has not the size of the largest of its kinds.
-        Box::pin(attend(connection, http1::Connection::graceful_shutdown, &activity, bounds, &self.drain))
-            .await;
+        let attended =
+            attend(connection, http1::Connection::graceful_shutdown, &activity, bounds, &self.drain);
+        self.ended(&Box::pin(attended).await, address);
     }
 
     async fn http2<T>(&self, head: Bytes, stream: T, peer: Peer)
@@ -237,6 +261,7 @@ where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let activity = Activity::multiplexed();
+        let address = peer.address;
         let service = self.service(&activity, peer);
         let executor = Streams { tracker: self.tracker.clone(), cut: self.cut.clone() };
         let (interval, patience) = PING;
@@ -252,8 +277,9 @@ where
             .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
             .serve_connection(TokioIo::new(Wire::new(head, stream, Arc::clone(&activity))), service);
         let bounds = (self.settings.header_timeout, self.idle);
-        Box::pin(attend(connection, http2::Connection::graceful_shutdown, &activity, bounds, &self.drain))
-            .await;
+        let attended =
+            attend(connection, http2::Connection::graceful_shutdown, &activity, bounds, &self.drain);
+        self.ended(&Box::pin(attended).await, address);
     }
 
     fn service(

@@ -1,6 +1,7 @@
 //! The server over real sockets: protocols, slow and idle peers, limits.
 
 mod drain;
+mod trouble;
 
 use std::{
     net::SocketAddr,
@@ -46,6 +47,7 @@ struct Server {
     release: Arc<Notify>,
     hanging: Arc<AtomicUsize>,
     connections: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
     task: JoinHandle<()>,
 }
 
@@ -76,11 +78,15 @@ async fn handle(
 
 impl Server {
     async fn start(tls: Option<rustls::ServerConfig>, places: usize, idle: Duration) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), tls, places, idle)
+    }
+
+    fn on(listener: TcpListener, tls: Option<rustls::ServerConfig>, places: usize, idle: Duration) -> Self {
         let address = listener.local_addr().unwrap();
         let (drain, cut) = (CancellationToken::new(), CancellationToken::new());
         let (release, hanging) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
         let connections = Arc::new(Semaphore::new(places));
+        let metrics = Arc::new(Metrics::new());
         let (wait, count) = (Arc::clone(&release), Arc::clone(&hanging));
         let place = Place {
             listener: "test".into(),
@@ -90,7 +96,7 @@ impl Server {
                 connections: Arc::clone(&connections),
                 tls: tls.map(|tls| Arc::new(arc_swap::ArcSwap::from_pointee(tls))),
             },
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::clone(&metrics),
             handler: move |request, peer: Peer| {
                 assert_eq!(&*peer.listener, "test");
                 handle(request, Arc::clone(&wait), Arc::clone(&count))
@@ -101,7 +107,7 @@ impl Server {
             idle,
         };
         let task = tokio::spawn(place.serve(listener));
-        Self { address, drain, cut, release, hanging, connections, task }
+        Self { address, drain, cut, release, hanging, connections, metrics, task }
     }
 
     async fn plain() -> Self {

@@ -18,7 +18,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{AnswerBody, after};
+use super::{AnswerBody, after, trouble::End};
 
 /// What a connection has been doing. Times are milliseconds since it began, plus one; 0 is "not".
 ///
@@ -64,6 +64,11 @@ impl Activity {
         after(after(self.began, Duration::from_millis(mark.saturating_sub(1))), time)
     }
 
+    /// Whether a request is open or a head has begun to come.
+    fn is_busy(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > 0 || self.head.load(Ordering::Relaxed) > 0
+    }
+
     fn is_fresh(&self) -> bool {
         self.last.load(Ordering::Relaxed) == 0
     }
@@ -75,7 +80,7 @@ impl Activity {
         let head = self.head.load(Ordering::Relaxed);
         match phase {
             // A peer that doesn't read our last bytes, or doesn't hang up, gets no more than a head's time.
-            Phase::Closing(since) if !open => (self.at(last.max(since), header_timeout), Due::Cut),
+            Phase::Closing(since) if !open => (self.at(last.max(since), header_timeout), Due::Leave),
             Phase::Closing(since) => (self.at(last.max(since), idle), Due::Cut),
             _ if head > 0 && !open => (self.at(head, header_timeout), Due::Cut),
             Phase::Draining => (self.at(last, header_timeout), Due::Close),
@@ -97,18 +102,21 @@ enum Phase {
 enum Due {
     /// Close gracefully.
     Close,
-    /// Drop the connection.
+    /// Drop the connection: nothing is open on it any more.
+    Leave,
+    /// Drop the connection: its peer is too slow.
     Cut,
 }
 
-/// Drives a connection to its end. `bounds`: the longest time for a head, and the longest idle time.
+/// Drives a connection to its end, and says how it ended. `bounds`: the longest time for a head, and the longest idle time.
 pub(super) async fn attend<C>(
     connection: C,
     close: impl Fn(Pin<&mut C>),
     activity: &Activity,
     bounds: (Duration, Duration),
     drain: &CancellationToken,
-) where
+) -> End
+where
     C: Future<Output = hyper::Result<()>>,
 {
     let mut connection = pin!(connection);
@@ -118,8 +126,11 @@ pub(super) async fn attend<C>(
     poll_fn(|cx| {
         loop {
             // First the connection: a request whose bytes have come is served, even when the drain has begun.
-            if advance(connection.as_mut(), cx).is_ready() {
-                return Poll::Ready(());
+            if let Poll::Ready(end) = connection.as_mut().poll(cx) {
+                return Poll::Ready(match end {
+                    Ok(()) => End::Good,
+                    Err(error) => End::Broken { error, is_busy: activity.is_busy() },
+                });
             }
             if phase == Phase::Open && drained.as_mut().poll(cx).is_ready() {
                 phase = Phase::Draining;
@@ -141,10 +152,8 @@ pub(super) async fn attend<C>(
                 continue;
             }
             match what {
-                Due::Cut => {
-                    tracing::debug!("a connection was cut: its peer was too slow");
-                    return Poll::Ready(());
-                }
+                Due::Leave => return Poll::Ready(End::Good),
+                Due::Cut => return Poll::Ready(End::TooSlow),
                 Due::Close => {
                     phase = Phase::Closing(activity.now());
                     close(connection.as_mut());
@@ -152,18 +161,7 @@ pub(super) async fn attend<C>(
             }
         }
     })
-    .await;
-}
-
-fn advance<C>(connection: Pin<&mut C>, cx: &mut Context<'_>) -> Poll<()>
-where
-    C: Future<Output = hyper::Result<()>>,
-{
-    connection.poll(cx).map(|end| {
-        if let Err(error) = end {
-            tracing::debug!(%error, "a connection ended with an error");
-        }
-    })
+    .await
 }
 
 /// One request, from its head to the last byte of its answer.
