@@ -4,17 +4,17 @@
 //! [`proxy::rejection::Rejection`] can say how:
 //!
 //! ```text
-//! accept, TLS, h1/h2 -> mark credentials sensitive, request span, catch panic ->
+//! accept, TLS, h1/h2 -> mark credentials sensitive, catch panic ->
 //!   1 route            signal, protocol                          404 / 405 / 415
 //!   2 credentials      the token pair, strictly parsed           401
 //!   3 failure limiter  only this client's failures are charged   429
-//!   4 validate         Cached -> gitlab | fixed                  401 / 403 / 429 / 503
+//!   4 validate         cache -> GitLab, or a file of tokens      401 / 403 / 429 / 503
 //!   5 limits           requests                                  429
-//!   6 body             permits, caps, inflate                    413 / 503
+//!   6 body             permits, caps, inflate                    400 / 413 / 503
 //!   7 inspect          structure, trace gate, span limits        400 / partial
-//!   8 limits           spans, bytes (refunded when not used)     429
-//!   9 rewrite          identity in, or byte-identical
-//!  10 upstream         deadline, one retry if nothing was sent   502 / 503 / 504
+//!   8 limits           spans, bytes (refunded when not used)     413 / 429
+//!   9 rewrite          identity in, or passed on as it came      400
+//!  10 upstream         deadline, one retry if nothing was sent   400 / 413 / 429 / 502 / 503 / 504
 //!  11 answer           in the request's own encoding, partial_success merged
 //! ```
 //!

@@ -36,3 +36,21 @@ fn the_configuration_reference_is_current() {
 fn the_list_of_metrics_is_current() {
     same("docs/metrics.md", &spangate::metrics::reference());
 }
+
+/// Scenario: the picture of the request line in README.md is compared with the one in src/lib.rs.
+/// Guarantees: both readers see the same line.
+#[test]
+fn both_pictures_of_the_line_are_the_same() {
+    let picture = |path: &str| -> Vec<String> {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+        text.lines()
+            .map(|line| line.strip_prefix("//!").map_or(line, |line| line.strip_prefix(' ').unwrap_or(line)))
+            .skip_while(|line| !line.starts_with("accept, TLS"))
+            .take_while(|line| !line.starts_with("```"))
+            .map(str::to_owned)
+            .collect()
+    };
+    let shown = picture("README.md");
+    assert_eq!(shown.len(), 12, "{shown:#?}");
+    assert_eq!(shown, picture("src/lib.rs"));
+}
