@@ -10,9 +10,9 @@
 //!   3 failure limiter  only this client's failures are charged   429
 //!   4 validate         cache -> GitLab, or a file of tokens      401 / 403 / 429 / 503
 //!   5 limits           requests                                  429
-//!   6 body             permits, caps, inflate                    400 / 413 / 503
+//!   6 body             permits, caps, inflate; bytes charged     400 / 413 / 429 / 503
 //!   7 inspect          structure, trace gate, span limits        400 / partial
-//!   8 limits           spans, bytes (refunded when not used)     413 / 429
+//!   8 limits           spans, job's budget (given back if lost)  429 / partial
 //!   9 rewrite          identity in, or passed on as it came      400
 //!  10 upstream         deadline, one retry if nothing was sent   400 / 413 / 429 / 502 / 503 / 504
 //!  11 answer           in the request's own encoding, partial_success merged

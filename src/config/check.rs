@@ -17,7 +17,7 @@ use super::{
 };
 
 /// More listeners than this could take the metrics past 2,000 series.
-pub const MAX_LISTENERS: usize = 16;
+pub const MAX_LISTENERS: usize = 12;
 
 /// More collectors than this could take the metrics past 2,000 series.
 pub const MAX_ENDPOINTS: usize = 32;

@@ -20,17 +20,13 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
+// The configuration allows no more; held here too, whoever calls.
+use crate::config::check::{MAX_ENDPOINTS, MAX_LISTENERS};
+
 pub use table::reference;
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// As many listeners get a label value of their own, further ones share `other`. The configuration
-/// allows no more; this holds the bound on series whoever calls.
-const MAX_LISTENERS: usize = 16;
-
-/// As many endpoints get a label value of their own, further ones share this number.
-const MAX_ENDPOINTS: usize = 32;
 
 /// Seconds: half a millisecond is a cache hit, 4 s the default deadline.
 const SECONDS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];

@@ -92,7 +92,7 @@ pub fn reference() -> String {
         "# Metrics\n\n\
          `GET /metrics` on the admin listener, in the OpenMetrics text format. Histograms also have `_sum`, `_count`\n\
          and `_bucket{le}`. Label sets are closed: no token, job, project or runner is ever a label, and a replica\n\
-         never has more than 2,500 series (about a hundred for each listener in use). Most series with labels appear\n\
+         never has more than 2,000 series (about a hundred for each listener in use). Most series with labels appear\n\
          when they first count.\n\n\
          Most to watch: the rate of `spangate_requests_total` by `outcome`, `spangate_verdicts_total{verdict=\"undetermined\"}`\n\
          (the authority is in trouble; runners get 503 and try again), `spangate_collector_requests_total{outcome!=\"ok\"}`,\n\

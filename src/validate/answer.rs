@@ -67,20 +67,22 @@ pub(super) fn head(
     }
 }
 
-/// Whether an answer shows that GitLab's API did not give it.
+/// Whether an answer shows that GitLab's API did not give it. The API speaks JSON also when it refuses;
+/// a mesh, a firewall or a rate limiter in front of it refuses in text, in HTML or without a word, and
+/// none of them knows these tokens.
 fn is_foreign(headers: &HeaderMap) -> bool {
     let first_word = |value: &http::HeaderValue, end: &[char]| {
         let text = value.to_str().unwrap_or_default();
         text.split(end).next().unwrap_or_default().trim().to_ascii_lowercase()
     };
-    let is_page = headers
-        .get_all(CONTENT_TYPE)
-        .iter()
-        .any(|kind| ["text/html", "application/xhtml+xml"].contains(&&*first_word(kind, &[';'])));
+    let is_json = headers.get(CONTENT_TYPE).is_some_and(|kind| {
+        let kind = first_word(kind, &[';']);
+        kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+    });
     let is_proxy = headers.get_all(WWW_AUTHENTICATE).iter().any(|challenge| {
         ["basic", "digest", "negotiate", "ntlm"].contains(&&*first_word(challenge, &[' ', ',']))
     });
-    is_page || is_proxy
+    !is_json || is_proxy
 }
 
 /// Whether our signature could be good by the answer's own `Date`; in doubt it could.

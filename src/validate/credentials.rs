@@ -175,8 +175,9 @@ pub struct Credentials {
 impl Credentials {
     /// Reads the credentials of one request.
     ///
-    /// What else is in the headers is not looked at. An `Authorization` beside the pair is refused
-    /// whatever its scheme: which of the two speaks for the sender must not depend on who reads.
+    /// What else is in the headers is not looked at. A bearer token beside the pair is refused: which of
+    /// the two speaks for the sender must not depend on who reads. An `Authorization` of another scheme
+    /// is no credential of ours; a proxy on the way may have added it.
     ///
     /// # Errors
     /// [`CredentialError`] for none, half a pair, two kinds at once, one header twice, or a shape
@@ -190,14 +191,18 @@ impl Credentials {
         let job = at_most_one(headers.get_all(&names.job_token))?;
         let authorization = at_most_one(headers.get_all(header::AUTHORIZATION))?;
         match (runner, job, authorization) {
-            (Some(runner), Some(job), None) => Self::from_pair(runner.as_bytes(), job.as_bytes(), digester),
+            (_, _, Some(authorization))
+                if (runner.is_some() || job.is_some()) && is_bearer(authorization) =>
+            {
+                Err(CredentialError::Ambiguous)
+            }
+            (Some(runner), Some(job), _) => Self::from_pair(runner.as_bytes(), job.as_bytes(), digester),
             (None, None, Some(authorization)) if is_bearer(authorization) => {
                 Err(CredentialError::BearerNotAccepted)
             }
             // Another scheme is no credential of ours: the sender has to be told what is.
             (None, None, _) => Err(CredentialError::Missing),
-            (_, _, Some(_)) => Err(CredentialError::Ambiguous),
-            (_, _, None) => Err(CredentialError::HalfPair),
+            (Some(_), None, _) | (None, Some(_), _) => Err(CredentialError::HalfPair),
         }
     }
 

@@ -88,5 +88,5 @@ fn values_that_do_not_fit_together() {
         .map(|n| format!("  - {{ name: l{n}, address: 127.0.0.1:{} }}", 9000 + n))
         .collect::<Vec<_>>()
         .join("\n");
-    assert!(mistakes(&format!("{GOOD}listeners:\n{crowd}")).contains("at most 16"));
+    assert!(mistakes(&format!("{GOOD}listeners:\n{crowd}")).contains("at most 12"));
 }

@@ -36,14 +36,17 @@ fn statuses_follow_the_table() {
 }
 
 /// Scenario: refusals with the marks of a proxy, and ones with those of an API.
-/// Guarantees: a proxy's refusal is no word about the tokens, a plain or JSON one is.
+/// Guarantees: only a refusal in JSON, as the API gives it, is a word about the tokens.
 #[test]
 fn a_proxy_does_not_deny() {
     for (lines, foreign) in [
-        (&[][..], false),
-        (&[("content-type", "application/json; charset=utf-8")], false),
-        (&[("content-type", "text/plain")], false),
-        (&[("www-authenticate", "Bearer realm=\"x\"")], false),
+        (&[("content-type", "application/json; charset=utf-8")][..], false),
+        (&[("content-type", "Application/Problem+JSON")], false),
+        (&[("content-type", "application/json"), ("www-authenticate", "Bearer realm=\"x\"")], false),
+        (&[], true),
+        (&[("content-type", "text/plain")], true),
+        (&[("content-type", "text/json+json")], true),
+        (&[("www-authenticate", "Bearer realm=\"x\"")], true),
         (&[("content-type", "Text/HTML; charset=utf-8")], true),
         (&[("content-type", "application/xhtml+xml")], true),
         (&[("www-authenticate", "Basic realm=\"corp\"")], true),
@@ -74,13 +77,14 @@ fn a_skewed_clock_does_not_deny() {
         (at(signed - 60), false),
         ("yesterday".into(), true),
     ] {
-        let headers = headers(&[("date", &date)]);
+        let headers = headers(&[("content-type", "application/json"), ("date", &date)]);
         assert_eq!(head(code, &headers, Some(signed)).is_ok(), timely, "{date}");
         assert_eq!(head(code, &headers, None), Ok(Head::Denied(Denial::Unauthenticated)), "{date}");
         let forbidden = head(StatusCode::FORBIDDEN, &headers, Some(signed));
         assert_eq!(forbidden, Ok(Head::Denied(Denial::Forbidden)), "{date}");
     }
-    assert_eq!(head(code, &headers(&[]), Some(signed)), Ok(Head::Denied(Denial::Unauthenticated)));
+    let undated = headers(&[("content-type", "application/json")]);
+    assert_eq!(head(code, &undated, Some(signed)), Ok(Head::Denied(Denial::Unauthenticated)));
 }
 
 fn read(body: &Value) -> Result<Positive, Undetermined> {
