@@ -3,6 +3,9 @@
 //!
 //! A state is the nanosecond, counted from the owner's epoch, at which all that was taken will have
 //! come back; 0 is a full bucket. Whoever holds a state holds it alone (under a lock of the table).
+//!
+//! What costs more than the bucket holds passes when it is full, and leaves it in debt by the whole
+//! cost: one honest export must never fail for good, and over time the rate still holds.
 
 use std::{
     cell::Cell,
@@ -28,7 +31,7 @@ use governor::{
 /// rounded up to whole cells, at most a microsecond's worth.
 const MAX_CELLS_PER_SECOND: u128 = 1_000_000;
 
-/// A burst in time (73 years) that leaves governor's sums of nanoseconds far from their end.
+/// A burst or a debt in time (73 years) that leaves governor's sums of nanoseconds far from their end.
 const MAX_BURST_NANOS: u64 = u64::MAX / 8;
 
 /// What may be taken at a rate, with a burst.
@@ -49,10 +52,8 @@ pub(super) struct Bucket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word {
     Taken,
-    /// The same cost could pass after this time.
+    /// The same cost could pass after this time; at a rate of zero, never.
     Wait(Duration),
-    /// More than the full bucket holds.
-    Never,
 }
 
 impl Bucket {
@@ -77,29 +78,51 @@ impl Bucket {
 
     /// Takes so many units at `now`, or leaves the state as it is.
     pub(super) fn take(&self, state: &mut u64, units: u64, now: u64) -> Word {
-        let cells = u32::try_from(units.div_ceil(self.cell.max(1))).unwrap_or(u32::MAX);
-        let Some(limiter) = self.limiter.as_ref().filter(|_| cells <= self.burst) else {
-            return Word::Never;
+        let cells = units.div_ceil(self.cell.max(1));
+        let Some(limiter) = &self.limiter else {
+            return Word::Wait(Duration::MAX);
         };
-        let Some(cells) = NonZeroU32::new(cells) else {
+        let fitting = u32::try_from(cells).ok().filter(|cells| *cells <= self.burst);
+        let Some(fitting) = fitting else {
+            return self.overdraw(state, cells, now);
+        };
+        let Some(fitting) = NonZeroU32::new(fitting) else {
             return Word::Taken;
         };
         self.shown.0.fetch_max(now, Ordering::Relaxed);
         let held = State(Cell::new(*state));
-        match limiter.check_key_n(&held, cells) {
+        match limiter.check_key_n(&held, fitting) {
             Ok(Ok(())) => {
                 *state = held.0.get();
                 Word::Taken
             }
             Ok(Err(until)) => Word::Wait(until.wait_time_from(self.shown.now())),
-            Err(_too_many) => Word::Never,
+            Err(_too_many) => self.overdraw(state, cells, now),
         }
     }
 
-    /// Gives back what was taken, at most to the full bucket: a state in the past is a full one.
+    /// Takes more than the bucket holds, out of the full bucket only: the whole cost comes back at
+    /// the rate before anything passes again, which governor has no call for.
+    fn overdraw(&self, state: &mut u64, cells: u64, now: u64) -> Word {
+        match state.checked_sub(now) {
+            None | Some(0) => {
+                *state = now.saturating_add(self.time_of(cells));
+                Word::Taken
+            }
+            Some(left) => Word::Wait(Duration::from_nanos(left)),
+        }
+    }
+
+    /// Gives back what was taken, debts too, at most to the full bucket: a state in the past is a
+    /// full one.
     pub(super) fn give_back(&self, state: &mut u64, units: u64) {
         let cells = units.div_ceil(self.cell.max(1));
-        *state = state.saturating_sub(cells.saturating_mul(self.interval));
+        *state = state.saturating_sub(self.time_of(cells));
+    }
+
+    /// Nanoseconds in which so many cells come back.
+    fn time_of(&self, cells: u64) -> u64 {
+        cells.saturating_mul(self.interval).min(MAX_BURST_NANOS)
     }
 }
 
@@ -192,7 +215,6 @@ mod tests {
                 match bucket.take(&mut state, portion, now) {
                     Word::Taken => taken += portion,
                     Word::Wait(time) => now += u64::try_from(time.as_nanos()).unwrap(),
-                    Word::Never => panic!("{rate}"),
                 }
             }
             let ideal = rate * 102;
@@ -201,8 +223,8 @@ mod tests {
         }
     }
 
-    /// Scenario: a full bucket, an empty one, a cost above the burst, and a rate of zero.
-    /// Guarantees: the burst passes at once; the wait is exact; what can never fit is told apart; zero passes nothing.
+    /// Scenario: a full bucket, an empty one, and a rate of zero.
+    /// Guarantees: the burst passes at once; the wait is exact; a rate of zero passes nothing, ever.
     #[test]
     fn words_are_exact() {
         let bucket = per_second(10, 20);
@@ -211,10 +233,52 @@ mod tests {
         assert_eq!(bucket.take(&mut state, 1, SECOND), Word::Wait(Duration::from_millis(100)));
         assert_eq!(bucket.take(&mut state, 5, SECOND), Word::Wait(Duration::from_millis(500)));
         assert_eq!(bucket.take(&mut state, 5, SECOND + SECOND / 2), Word::Taken);
-        assert_eq!(bucket.take(&mut state, 21, 100 * SECOND), Word::Never);
-        assert_eq!(bucket.take(&mut state, u64::MAX, 100 * SECOND), Word::Never);
-        assert_eq!(bucket.take(&mut state, 0, 2 * SECOND), Word::Taken);
-        assert_eq!(per_second(0, 0).take(&mut 0, 1, SECOND), Word::Never);
+        assert_eq!(bucket.take(&mut state, 0, SECOND), Word::Taken);
+        assert_eq!(per_second(0, 0).take(&mut 0, 1, SECOND), Word::Wait(Duration::MAX));
+        assert_eq!(per_second(0, 0).take(&mut 0, u64::MAX, SECOND), Word::Wait(Duration::MAX));
+    }
+
+    /// Scenario: a cost above the burst meets a full bucket, its own debt, and a bucket that is not quite full; it is
+    /// given back.
+    /// Guarantees: it passes out of a full bucket only, all of it has to come back first, the waits are exact to the
+    /// nanosecond, and giving it back ends the debt.
+    #[test]
+    fn a_cost_above_the_burst_makes_a_debt() {
+        let bucket = per_second(10, 20);
+        let mut state = 0;
+        assert_eq!(bucket.take(&mut state, 50, 100 * SECOND), Word::Taken);
+        assert_eq!(bucket.take(&mut state, 50, 100 * SECOND), Word::Wait(Duration::from_secs(5)));
+        assert_eq!(bucket.take(&mut state, 1, 100 * SECOND), Word::Wait(Duration::from_millis(3_100)));
+        assert_eq!(bucket.take(&mut state, 1, 103 * SECOND + SECOND / 10), Word::Taken);
+        assert_eq!(bucket.take(&mut state, 21, 105 * SECOND), Word::Wait(Duration::from_millis(100)));
+        let last = 105 * SECOND + SECOND / 10;
+        assert_eq!(bucket.take(&mut state, 21, last - 1), Word::Wait(Duration::from_nanos(1)));
+        assert_eq!(bucket.take(&mut state, 21, last), Word::Taken);
+        bucket.give_back(&mut state, 21);
+        assert_eq!(bucket.take(&mut state, u64::MAX, last), Word::Taken);
+        bucket.give_back(&mut state, u64::MAX);
+        assert_eq!(bucket.take(&mut state, 20, last), Word::Taken);
+    }
+
+    /// Scenario: costs of half to eight times the burst, in turn, each as soon as it may pass, for a thousand seconds.
+    /// Guarantees: what passes is the rate times the time, and no more than the largest cost above it.
+    #[test]
+    fn debts_keep_the_rate() {
+        for rate in [7, 500, 2 << 20] {
+            let bucket = per_second(rate, rate * 2);
+            let (mut state, mut taken, mut now) = (0, 0, 0);
+            for cost in [rate, rate * 16, rate * 3].into_iter().cycle() {
+                while let Word::Wait(time) = bucket.take(&mut state, cost, now) {
+                    now += u64::try_from(time.as_nanos()).unwrap();
+                }
+                if now >= 1_000 * SECOND {
+                    break;
+                }
+                taken += cost;
+            }
+            let ideal = rate * 1_000;
+            assert!((ideal * 99 / 100..=ideal + rate * 16).contains(&taken), "{rate}/s: {taken} of {ideal}");
+        }
     }
 
     /// Scenario: a minute's budget of sixty.
@@ -254,7 +318,7 @@ mod tests {
         #[test]
         fn giving_back_undoes_a_charge(
             rate in 1_u64..10_000_000, costs in prop::collection::vec((0_u64..50_000, 0_u64..SECOND), 1..20),
-            cost in 1_u64..50_000,
+            cost in 1_u64..500_000,
         ) {
             let bucket = per_second(rate, 100_000);
             let (mut state, mut now) = (0, 0);

@@ -141,7 +141,6 @@ impl<C: Clock> Failures<C> {
                     None
                 }
                 Word::Wait(time) => Some(time),
-                Word::Never => Some(MAX_RETRY),
             }
         });
         // Asked without a lock held: the answer may come from another table.

@@ -30,7 +30,8 @@ const MAX_JOBS: usize = 1_000_000;
 const MAX_RUNNERS: usize = 200_000;
 
 /// A job's budget is remembered this long after its last request: a job may say something at its
-/// start and its end only, and GitLab's default timeout of a job is one hour.
+/// start and its end only, and GitLab's default timeout of a job is one hour. A longer debt of a
+/// bucket than that is forgiven with it.
 const JOB_IDLE: Duration = Duration::from_hours(1);
 
 /// A runner's state holds nothing that a few seconds of silence don't undo.
@@ -192,8 +193,7 @@ where
 }
 
 impl Inquiry {
-    /// Every limit is asked even after one refused: the sender hears the longest wait, and a retry
-    /// that can never pass is told so at once.
+    /// Every limit is asked even after one refused: the sender hears the longest wait.
     fn ask(&mut self, rule: &Rule, state: &mut u64, units: u64) {
         if units == 0 || rule.mode == Mode::Off {
             return;
@@ -212,8 +212,7 @@ impl Inquiry {
         }
         let limit = rule.limit;
         self.decision = match (word, self.decision) {
-            (Word::Taken, earlier) | (_, earlier @ Decision::NeverFits { .. }) => earlier,
-            (Word::Never, _) => Decision::NeverFits { limit },
+            (Word::Taken, earlier) => earlier,
             (Word::Wait(time), Decision::Refused { retry_after, .. }) if retry_after >= time => self.decision,
             (Word::Wait(retry_after), _) => Decision::Refused { limit, retry_after },
         };

@@ -1,6 +1,7 @@
 //! How much a proven sender may send: rates per runner and per job, and the job's budget of spans.
-//! All of a charge is taken or none of it, and what a later stage refuses is given back. It never
-//! decides who a sender is and never sees a credential.
+//! All of a charge is taken or none of it, and what a later stage refuses is given back. What costs
+//! more than a rate can hold at once passes when nothing is taken, as a debt. It never decides who a
+//! sender is and never sees a credential.
 
 mod bucket;
 pub mod failures;
@@ -14,7 +15,9 @@ use crate::validate::Identity;
 
 /// Where the state of limits lives: in this process, or shared by replicas.
 pub trait LimitStore: fmt::Debug + Send + Sync + 'static {
-    /// Takes `cost` from every limit that holds for `subject`, or nothing at all.
+    /// Takes `cost` from every limit that holds for `subject`, or nothing at all. No cost is too high
+    /// for good: one that is more than a limit holds at once waits until that limit is wholly unused,
+    /// and what it takes must come back at the rate before anything passes again.
     fn take(&self, subject: Subject, cost: Cost) -> BoxFuture<'_, Decision>;
 
     /// Grants as many of `wanted` spans as the job's budget still has, and takes them from it.
@@ -59,13 +62,8 @@ pub enum Decision {
     Refused {
         /// Which limit said no.
         limit: Limit,
-        /// When a retry of the same cost could pass.
+        /// When a retry of the same cost could pass, if nothing else is taken until then.
         retry_after: Duration,
-    },
-    /// The cost is more than the limit could ever hold: a retry can never pass.
-    NeverFits {
-        /// Which limit said no.
-        limit: Limit,
     },
 }
 

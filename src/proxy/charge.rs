@@ -31,7 +31,6 @@ impl<'a> Charge<'a> {
                 Ok(())
             }
             Decision::Refused { limit, retry_after } => Err(Rejection::Limited(limit, retry_after)),
-            Decision::NeverFits { limit } => Err(Rejection::NeverFits(limit)),
         }
     }
 

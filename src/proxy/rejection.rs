@@ -38,8 +38,6 @@ pub enum Rejection {
     Undetermined(Undetermined),
     /// A rate is used up.
     Limited(Limit, Duration),
-    /// More at once than a rate could ever allow.
-    NeverFits(Limit),
     /// The body could not be had.
     Body(BodyError),
     /// The inflated body is too long, or out of proportion.
@@ -100,7 +98,6 @@ impl Rejection {
             }
             Self::Undetermined(_) => (503, Code::Unavailable, SOON, "undetermined"),
             Self::Limited(limit, wait) => (429, Code::ResourceExhausted, After(*wait), limit.label()),
-            Self::NeverFits(_) => (413, Code::ResourceExhausted, Never, "never_fits"),
             Self::Body(BodyError::TooLarge) => (413, Code::ResourceExhausted, Never, "too_large"),
             // OTLP exporters give up on a 408; a slow upload deserves another try.
             Self::Body(BodyError::Timeout) => (503, Code::Unavailable, SOON, "body_timeout"),
@@ -175,9 +172,6 @@ impl Rejection {
             Self::Undetermined(Undetermined::Throttled) => "GitLab limits how often it can be asked".into(),
             Self::Undetermined(_) => "the tokens cannot be checked at the moment".into(),
             Self::Limited(limit, _) => format!("the limit {} is used up for now", limit.label()),
-            Self::NeverFits(limit) => {
-                format!("one request brings more than the limit {} could ever allow", limit.label())
-            }
             Self::Body(error) => error.to_string(),
             Self::InflatedTooLarge => "the inflated body is longer than allowed".into(),
             Self::Malformed(sentence) => sentence.clone(),

@@ -112,6 +112,28 @@ async fn work_in_vain_is_charged() {
     assert_eq!(world.collector.count(), 0);
 }
 
+/// Scenario: one export with more spans, or more bytes, than the whole burst of the job holds, and a small one after it.
+/// Guarantees: the large one arrives whole, because no retry of it could ever be smaller; the next one waits for the
+/// debt with a 429 that the exporter honours, never a 413 that it drops.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_above_the_burst_is_not_lost() {
+    let spans_rate = |config: &mut Config| config.limits.per_job.spans_per_second = 20;
+    let bytes_rate = |config: &mut Config| config.limits.per_job.bytes_per_second = ByteSize(2 << 10);
+    for limit in [spans_rate as fn(&mut Config), bytes_rate] {
+        let world = World::with(limit).await;
+        for (seed, form) in (1..).zip(Form::ALL) {
+            let job = Job::new(seed);
+            world.authority.allow(&job);
+            let before = world.collector.count();
+            world.send(&Export::of(form, &job, &spans::export(&job, 200))).await.assert_accepted(form);
+            assert_eq!(world.collector.count(), before + 1);
+            let small = Export::of(form, &job, &spans::export(&job, 1));
+            world.send(&small).await.assert_refused(form, Refusal::RATE_LIMITED);
+            assert_eq!(world.collector.count(), before + 1);
+        }
+    }
+}
+
 /// Scenario: one address sends bad pairs without end; a runner with a good, known pair sends from the same address.
 /// Guarantees: after 60 failures in a minute the authority is no longer bothered; the good runner is served on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -87,8 +87,9 @@ fn a_runner_is_limited_over_its_jobs() {
     assert_eq!(passes(&local, Subject { runner: 2, job: 30 }, REQUEST), 20);
 }
 
-/// Scenario: a charge that one limit refuses and the others would grant; one that two refuse; one that can never fit.
-/// Guarantees: nothing at all is taken; the longest wait is told; what can never fit wins over what can wait.
+/// Scenario: a charge that one limit refuses and the others would grant; one that two refuse, costs above
+/// a burst among them.
+/// Guarantees: nothing at all is taken; the longest wait is told, for a cost above the burst the one to a full bucket.
 #[test]
 fn all_or_nothing() {
     let (local, _clock) = local(&limits());
@@ -104,10 +105,34 @@ fn all_or_nothing() {
     assert_eq!(take(&local, SUBJECT, both), refused(Limit::JobSpans, 1_000));
     let both = Cost { requests: 1, spans: 10, bytes: 500 };
     assert_eq!(take(&local, SUBJECT, both), refused(Limit::JobBytes, 500));
-    let never = Cost { requests: 1, spans: 100, bytes: 2_001 };
-    assert_eq!(take(&local, SUBJECT, never), Decision::NeverFits { limit: Limit::JobBytes });
-    assert_eq!(take(&local, SUBJECT, spans(201)), Decision::NeverFits { limit: Limit::JobSpans });
+    let above = Cost { requests: 0, spans: 100, bytes: 5_000 };
+    assert_eq!(take(&local, SUBJECT, above), refused(Limit::JobBytes, 2_000));
+    let above = Cost { requests: 0, spans: 201, bytes: 1 };
+    assert_eq!(take(&local, SUBJECT, above), refused(Limit::JobSpans, 2_000));
     assert_eq!(take(&local, SUBJECT, Cost::default()), Decision::Taken);
+}
+
+/// Scenario: a job that sends one export far above its bursts, whose bytes a later stage gives back; then again as
+/// soon as it may, for ten minutes.
+/// Guarantees: the export passes, others of the job wait for its debt and other jobs do not, what is given back is no
+/// debt, and over time the rate holds.
+#[test]
+fn a_huge_export_passes_and_pays() {
+    let (local, clock) = local(&limits());
+    let huge = Cost { requests: 1, spans: 1_500, bytes: 64_000 };
+    assert_eq!(take(&local, SUBJECT, huge), Decision::Taken);
+    assert_eq!(take(&local, SUBJECT, huge), refused(Limit::JobBytes, 64_000));
+    assert_eq!(take(&local, SUBJECT, spans(1)), refused(Limit::JobSpans, 13_010));
+    assert_eq!(take(&local, Subject { runner: 1, job: 3 }, huge), Decision::Taken);
+    local.give_back(SUBJECT, Cost { bytes: 64_000, ..Cost::default() }, 0);
+    assert_eq!(take(&local, SUBJECT, huge), refused(Limit::JobSpans, 15_000));
+    clock.advance(Duration::from_secs(15));
+    let mut passed = 0;
+    for _ in 0..600 {
+        passed += passes(&local, SUBJECT, huge);
+        clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!(passed, 600 / 64 + 1);
 }
 
 /// Scenario: a charge is given back, whole and in part; then more than was ever taken, and to keys that are not there.
@@ -201,7 +226,7 @@ fn a_reload_forgets_nothing() {
 }
 
 /// Scenario: the defaults of the configuration, and rates of zero.
-/// Guarantees: a usual export passes; a rate of zero lets nothing pass and says that waiting is no use.
+/// Guarantees: a usual export passes; a rate of zero lets nothing pass, whatever the wait.
 #[test]
 fn defaults_and_zero() {
     let (local, _clock) = local(&Limits::default());
@@ -210,7 +235,8 @@ fn defaults_and_zero() {
     let mut zero = limits();
     zero.per_job.requests_per_second = 0;
     local.reconfigure(&zero, 0);
-    assert_eq!(take(&local, SUBJECT, REQUEST), Decision::NeverFits { limit: Limit::JobRequests });
+    let never = Decision::Refused { limit: Limit::JobRequests, retry_after: Duration::MAX };
+    assert_eq!(take(&local, SUBJECT, REQUEST), never);
     assert_eq!(local.spend(SUBJECT, 1), 0);
 }
 
