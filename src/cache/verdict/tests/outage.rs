@@ -7,7 +7,7 @@ use tokio::time::{Instant, advance, sleep};
 
 use super::{Answer, DENY, DOWN, Script, Step, ask, cached, good, question, seconds, settle};
 use crate::{
-    cache::verdict::{SECOND_THOUGHT, label},
+    cache::verdict::{SECOND_THOUGHT, SECOND_WORD, label},
     validate::{Undetermined, Validator},
 };
 
@@ -133,7 +133,7 @@ async fn a_denial_is_asked_twice_only_for_what_was_good() {
     assert_eq!(script.calls(), 4);
 }
 
-/// Scenario: an ended verdict is denied once, then the authority errs, or stalls past the caller's deadline.
+/// Scenario: an ended verdict is denied once, then the authority errs, or stalls.
 /// Guarantees: that is no denial: the old verdict serves.
 #[tokio::test(start_paused = true)]
 async fn one_denial_and_an_error_are_no_denial() {
@@ -143,6 +143,25 @@ async fn one_denial_and_an_error_are_no_denial() {
         ask(&cached, 1).await;
         advance(seconds(11)).await;
         assert_eq!(ask(&cached, 1).await, ("stale", "allow"));
+        assert_eq!(script.calls(), 3);
+    }
+}
+
+/// Scenario: an ended verdict is denied after two seconds, and the second word comes late, or just in time.
+/// Guarantees: a late one is not waited for: the old verdict serves a second before the caller's deadline; one in time
+/// is believed.
+#[tokio::test(start_paused = true)]
+async fn the_second_word_has_a_second() {
+    let in_time = SECOND_WORD.saturating_sub(SECOND_THOUGHT).saturating_sub(Duration::from_millis(10));
+    for (time, expected) in [(seconds(2), ("stale", "allow")), (in_time, ("miss", "deny"))] {
+        let first = Step::SayAfter(seconds(2), DENY);
+        let script = Script::new([Step::Say(good(Some(10))), first, Step::SayAfter(time, DENY)]);
+        let cached = cached(&script);
+        ask(&cached, 1).await;
+        advance(seconds(11)).await;
+        let start = Instant::now();
+        assert_eq!(ask(&cached, 1).await, expected);
+        assert!(start.elapsed() <= seconds(3) + Duration::from_millis(5), "{:?}", start.elapsed());
         assert_eq!(script.calls(), 3);
     }
 }
