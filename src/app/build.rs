@@ -181,7 +181,7 @@ fn authority(config: &Config, lasting: &Lasting) -> Result<Asked, StartError> {
         Gitlab::new(&config.gitlab, identity, digester, Arc::clone(&lasting.metrics))
             .map(|gitlab| Asked::Gitlab(Box::new(gitlab)))
     } else {
-        Fixed::load(&config.fixed.file, identity, digester).map(Asked::Fixed)
+        Fixed::load(&config.fixed.file, identity, digester, Arc::clone(&lasting.metrics)).map(Asked::Fixed)
     }
     .map_err(|error| StartError::new(error.to_string()))
 }

@@ -1,5 +1,5 @@
 //! Tokens listed in a file by digest: an authority for demonstrations and for networks without a
-//! GitLab. It knows no plain token, asks nobody, and says no to whatever is not listed.
+//! GitLab. It knows no plain token, asks nobody, and says no to whatever is not listed or has ended.
 //!
 //! Tokens are looked up by their SHA-256 in a hash map. That is not constant in time, and need not be:
 //! what a sender could learn from timing is about the SHA-256 of its own guess, which it can't steer
@@ -11,13 +11,13 @@
 //!     job_token_sha256: <64 hex digits>
 //!     trace_id: 000000000000000000000000001e240a
 //!     max_age: 60s                           # optional, as are the facts below
-//!     expires_at: 1900000000
+//!     expires_at: 1900000000                 # or 2030-03-17T17:46:40Z; no grace past it
 //!     job_id: 42
 //!     project_path: group/project
 //! ```
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     fs,
     path::Path,
     sync::Arc,
@@ -29,11 +29,12 @@ use futures_util::future::{BoxFuture, ready};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use crate::{config::units, otlp::TraceId};
+use crate::{config::units, metrics::Metrics, otlp::TraceId};
 
 use super::{
     Allowed, BuildError, Claims, Denial, IdentityPolicy, Question, Undetermined, Validator, Verdict,
     credentials::{Credentials, Digester},
+    signer::unix_seconds,
     timestamp,
 };
 
@@ -46,10 +47,12 @@ type Sha256 = [u8; 32];
 pub struct Fixed {
     /// By runner token and job token.
     pairs: HashMap<(Sha256, Sha256), Entry>,
-    runner_tokens: HashSet<Sha256>,
-    job_tokens: HashSet<Sha256>,
+    /// When the last entry with this token ends, in Unix seconds.
+    runner_tokens: HashMap<Sha256, u64>,
+    job_tokens: HashMap<Sha256, u64>,
     identity: IdentityPolicy,
     digester: Arc<Digester>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
@@ -58,6 +61,13 @@ struct Entry {
     claims: Claims,
     max_age: Option<Duration>,
     expires_at: Option<u64>,
+}
+
+impl Entry {
+    /// The first Unix second in which it no longer holds.
+    fn end(&self) -> u64 {
+        self.expires_at.unwrap_or(u64::MAX)
+    }
 }
 
 /// Every value is read as text: a digest or a trace id of digits alone must not become a number.
@@ -73,7 +83,12 @@ impl Fixed {
     /// # Errors
     /// [`BuildError::File`] for a file that is no such list (the first place is named),
     /// [`BuildError::Entries`] with every mistake in its entries.
-    pub fn load(path: &Path, identity: IdentityPolicy, digester: Arc<Digester>) -> Result<Self, BuildError> {
+    pub fn load(
+        path: &Path,
+        identity: IdentityPolicy,
+        digester: Arc<Digester>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, BuildError> {
         let problem = |problem: String| BuildError::file(FILE_KEY, path, problem);
         let text = fs::read_to_string(path).map_err(|error| problem(format!("cannot be read: {error}")))?;
         // No snippet of the file in the error: a plain token may have been written into it.
@@ -82,10 +97,11 @@ impl Fixed {
             .map_err(|error| problem(format!("is no list of tokens: {error}")))?;
         let mut fixed = Self {
             pairs: HashMap::new(),
-            runner_tokens: HashSet::new(),
-            job_tokens: HashSet::new(),
+            runner_tokens: HashMap::new(),
+            job_tokens: HashMap::new(),
             identity,
             digester,
+            metrics,
         };
         let mut problems = Vec::new();
         for (index, raw) in list.tokens.into_iter().enumerate() {
@@ -95,8 +111,10 @@ impl Fixed {
                 if fixed.pairs.contains_key(&pair) {
                     fields.problem("is listed twice");
                 }
-                fixed.runner_tokens.insert(pair.0);
-                fixed.job_tokens.insert(pair.1);
+                for (ends, token) in [(&mut fixed.runner_tokens, pair.0), (&mut fixed.job_tokens, pair.1)] {
+                    let end = ends.entry(token).or_default();
+                    *end = entry.end().max(*end);
+                }
                 fixed.pairs.insert(pair, entry);
             }
         }
@@ -107,9 +125,11 @@ impl Fixed {
         }
     }
 
-    fn judge(&self, credentials: &Credentials) -> Verdict {
-        let pair @ (runner, job) = (sha256(credentials.runner_token()), sha256(credentials.job_token()));
-        match self.pairs.get(&pair) {
+    /// The verdict at `now` (Unix seconds).
+    fn judge(&self, credentials: &Credentials, now: u64) -> Verdict {
+        let pair @ (runner, job) = digests(credentials);
+        let is_good = |ends: &HashMap<_, u64>, token| ends.get(token).is_some_and(|end| now < *end);
+        match self.listed(&pair, now) {
             Some(entry) => Verdict::Allow(Allowed {
                 identity: Arc::new(self.identity.identify(
                     &self.digester,
@@ -121,18 +141,38 @@ impl Fixed {
                 expires_at: entry.expires_at,
             }),
             // Both tokens are good, but the job is another runner's.
-            None if self.job_tokens.contains(&job) && self.runner_tokens.contains(&runner) => {
+            None if !self.pairs.contains_key(&pair)
+                && is_good(&self.job_tokens, &job)
+                && is_good(&self.runner_tokens, &runner) =>
+            {
                 Verdict::Deny(Denial::Forbidden)
             }
             None => Verdict::Deny(Denial::Unauthenticated),
         }
     }
+
+    /// The entry of a pair, unless it has ended.
+    fn listed(&self, pair: &(Sha256, Sha256), now: u64) -> Option<&Entry> {
+        self.pairs.get(pair).filter(|entry| now < entry.end())
+    }
 }
 
 impl Validator for Fixed {
     fn validate<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Verdict, Undetermined>> {
-        Box::pin(ready(Ok(self.judge(&question.credentials))))
+        let verdict = self.judge(&question.credentials, unix_seconds());
+        let label = if matches!(verdict, Verdict::Allow(_)) { "allow" } else { "deny" };
+        self.metrics.verdict("hit", label);
+        Box::pin(ready(Ok(verdict)))
     }
+
+    fn known(&self, credentials: &Credentials) -> bool {
+        self.listed(&digests(credentials), unix_seconds()).is_some()
+    }
+}
+
+/// What a pair is listed by: its runner token's digest and its job token's.
+fn digests(credentials: &Credentials) -> (Sha256, Sha256) {
+    (sha256(credentials.runner_token()), sha256(credentials.job_token()))
 }
 
 fn sha256(token: &[u8]) -> Sha256 {

@@ -20,7 +20,12 @@ fn load(text: &str) -> Result<Fixed, BuildError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokens.yaml");
     fs::write(&path, text).unwrap();
-    Fixed::load(&path, IdentityPolicy::new("gitlab-ci-runner"), Arc::new(Digester::random()))
+    load_file(&path)
+}
+
+fn load_file(path: &Path) -> Result<Fixed, BuildError> {
+    let identity = IdentityPolicy::new("gitlab-ci-runner");
+    Fixed::load(path, identity, Arc::new(Digester::random()), Arc::new(Metrics::new()))
 }
 
 fn entry(runner: &str, job: &str, more: &str) -> String {
@@ -28,9 +33,13 @@ fn entry(runner: &str, job: &str, more: &str) -> String {
     format!("  - runner_token_sha256: {runner}\n    job_token_sha256: {job}\n    trace_id: {TRACE}\n{more}")
 }
 
+fn pair(runner: &str, job: &str) -> Credentials {
+    test_support::pair(&Digester::random(), runner, job)
+}
+
 async fn judge(fixed: &Fixed, runner: &str, job: &str) -> Verdict {
     let question = Question {
-        credentials: Arc::new(test_support::pair(&Digester::random(), runner, job)),
+        credentials: Arc::new(pair(runner, job)),
         client: IpAddr::from([127, 0, 0, 1]),
         correlation_id: "c".into(),
         deadline: Instant::now(),
@@ -50,14 +59,14 @@ fn problems(text: &str) -> Vec<String> {
 #[tokio::test]
 async fn the_list_decides() {
     let more =
-        "    max_age: 60s\n    expires_at: 2026-11-22T14:40:00Z\n    job_id: 42\n    project_path: a/b\n";
+        "    max_age: 60s\n    expires_at: 2226-11-22T14:40:00Z\n    job_id: 42\n    project_path: a/b\n";
     let list = format!("tokens:\n{}{}", entry("r1", "j1", more), entry("r2", "j2", ""));
     let fixed = load(&list).unwrap();
     let Verdict::Allow(first) = judge(&fixed, "r1", "j1").await else { panic!() };
     assert_eq!(first.identity.trace_id().to_string(), TRACE);
     let claims = Claims { job_id: Some(42), project_path: Some("a/b".into()), ..Claims::default() };
     assert_eq!(first.identity.claims(), &claims);
-    assert_eq!((first.max_age, first.expires_at), (Some(Duration::from_mins(1)), Some(1_795_358_400)));
+    assert_eq!((first.max_age, first.expires_at), (Some(Duration::from_mins(1)), Some(8_106_705_600)));
     let Verdict::Allow(second) = judge(&fixed, "r2", "j2").await else { panic!() };
     assert_eq!((second.max_age, second.expires_at), (None, None));
 
@@ -74,17 +83,95 @@ async fn the_list_decides() {
     }
 }
 
+/// Scenario: pairs that end now, later, never and long ago, one token of each listed twice, through the second at which
+/// one ends.
+/// Guarantees: an entry holds up to its end and not in it; then its pair is unauthenticated, and so is one of its
+/// tokens with another's unless that token is in an entry that still holds.
+#[test]
+fn what_has_ended_is_denied() {
+    let entries = [
+        entry(
+            "r1",
+            "j1",
+            "    expires_at: 1000
+",
+        ),
+        entry(
+            "r1",
+            "j2",
+            "    expires_at: 2000
+",
+        ),
+        entry("r2", "j2", "    expires_at: 500\n"),
+        entry("r2", "j3", ""),
+    ];
+    let fixed = load(&format!(
+        "tokens:
+{}",
+        entries.concat()
+    ))
+    .unwrap();
+    let judge = |runner, job, now| match fixed.judge(&pair(runner, job), now) {
+        Verdict::Allow(_) => "allow",
+        Verdict::Deny(Denial::Unauthenticated) => "unauthenticated",
+        Verdict::Deny(Denial::Forbidden) => "forbidden",
+    };
+    for (runner, job, at_999, at_1000, at_2000) in [
+        ("r1", "j1", "allow", "unauthenticated", "unauthenticated"),
+        ("r1", "j2", "allow", "allow", "unauthenticated"),
+        ("r2", "j2", "unauthenticated", "unauthenticated", "unauthenticated"),
+        ("r2", "j3", "allow", "allow", "allow"),
+        ("r2", "j1", "forbidden", "unauthenticated", "unauthenticated"),
+        ("r1", "j3", "forbidden", "forbidden", "unauthenticated"),
+    ] {
+        let seen = [999, 1000, 2000].map(|now| judge(runner, job, now));
+        assert_eq!(seen, [at_999, at_1000, at_2000], "{runner} {job}");
+    }
+}
+
+/// Scenario: a listed pair, one that has ended, tokens crossed and unlisted; then each is judged.
+/// Guarantees: known is what is listed and has not ended; asking that counts nothing, each verdict counts once.
+#[tokio::test]
+async fn known_is_what_is_listed_and_verdicts_are_counted() {
+    let entries = [
+        entry("r1", "j1", ""),
+        entry(
+            "r2",
+            "j2",
+            "    expires_at: 1000
+",
+        ),
+    ];
+    let fixed = load(&format!(
+        "tokens:
+{}",
+        entries.concat()
+    ))
+    .unwrap();
+    let pairs = [("r1", "j1"), ("r2", "j2"), ("r1", "j2"), ("r3", "j3")];
+    let known = pairs.map(|(runner, job)| fixed.known(&pair(runner, job)));
+    assert_eq!(known, [true, false, false, false]);
+    for (runner, job) in pairs {
+        judge(&fixed, runner, job).await;
+    }
+    let text = fixed.metrics.render();
+    for (verdict, count) in [("allow", 1), ("deny", 3)] {
+        let line = format!("spangate_verdicts_total{{source=\"hit\",verdict=\"{verdict}\"}} {count}");
+        assert!(text.contains(&line), "{text}");
+    }
+}
+
 /// Scenario: the list as JSON, numbers as numbers, digests in upper case, and an empty list.
 /// Guarantees: all are read; an empty list lets nobody in.
 #[tokio::test]
 async fn json_and_other_spellings() {
     let list = serde_json::json!({ "tokens": [{
         "runner_token_sha256": hash("r").to_uppercase(), "job_token_sha256": hash("j"), "trace_id": TRACE,
-        "job_id": 7, "expires_at": 1_900_000_000, "pipeline_source": "push", "runner_manager_system_xid": "s_1",
+        "job_id": 7, "expires_at": 7_900_000_000_u64, "pipeline_source": "push", "runner_manager_system_xid": "s_1",
     }] });
     let fixed = load(&list.to_string()).unwrap();
     let Verdict::Allow(allowed) = judge(&fixed, "r", "j").await else { panic!() };
-    assert_eq!((allowed.identity.claims().job_id, allowed.expires_at), (Some(7), Some(1_900_000_000)));
+    assert_eq!((allowed.identity.claims().job_id, allowed.expires_at), (Some(7), Some(7_900_000_000)));
     let empty = load("tokens: []\n").unwrap();
     assert!(matches!(judge(&empty, "r", "j").await, Verdict::Deny(Denial::Unauthenticated)));
 }
@@ -141,7 +228,6 @@ fn what_is_no_list_is_refused() {
         );
         assert!(!told.contains("canary"), "{text}: {told}");
     }
-    let absent =
-        Fixed::load(Path::new("/nonexistent/t"), IdentityPolicy::new("x"), Arc::new(Digester::random()));
+    let absent = load_file(Path::new("/nonexistent/t"));
     assert!(absent.unwrap_err().to_string().starts_with("fixed.file: /nonexistent/t: cannot be read"));
 }
