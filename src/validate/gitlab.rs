@@ -1,20 +1,11 @@
 //! The authority proper: one call to GitLab Rails, with its budget of time, its one retry and its
 //! cap on questions in flight. It never caches, and never takes trouble for a denial.
 //!
-//! What no single answer shows: with a wrong `gitlab.secret_file` GitLab may answer 401 to every
-//! question, in the same form as for a bad token. By the contract that is a denial; a long row of
-//! nothing but 401 is told to the operator once.
+//! What no single answer shows: with a wrong `gitlab.secret_file`, or without one that it needs,
+//! GitLab may answer 401 to every question, in the same form as for a bad token. By the contract that
+//! is a denial; a long row of nothing but 401 is told to the operator.
 
-use std::{
-    error::Error as _,
-    fmt, iter,
-    net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{error::Error as _, fmt, iter, net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use http::{
@@ -30,6 +21,7 @@ use tokio::{
 use crate::{
     config::{self, ClientTls},
     metrics::Metrics,
+    telemetry::RateCap,
     tls,
 };
 
@@ -38,6 +30,7 @@ use super::{
     answer::{self, Head},
     credentials::{Digester, HeaderNames},
     job_token,
+    refusal_row::RefusalRow,
     signer::{Signer, unix_seconds},
 };
 
@@ -50,8 +43,8 @@ const RETRY_NEEDS: Duration = Duration::from_millis(150);
 /// How long an idle connection is kept: shorter than what servers and balancers commonly allow, so
 /// that they are not the ones to close it under a question.
 const IDLE: Duration = Duration::from_secs(30);
-/// After so many 401 without one 200 between, the operator is told.
-const SUSPICIOUS_ROW: u32 = 50;
+/// Log lines a second for one kind of trouble.
+const LINES_PER_SECOND: u32 = 5;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -70,7 +63,8 @@ pub struct Gitlab {
     identity: IdentityPolicy,
     digester: Arc<Digester>,
     metrics: Arc<Metrics>,
-    refusals_in_a_row: AtomicU32,
+    refusals: RefusalRow,
+    log_cap: RateCap,
 }
 
 /// An attempt that brought no verdict.
@@ -117,7 +111,8 @@ impl Gitlab {
             identity,
             digester,
             metrics,
-            refusals_in_a_row: AtomicU32::new(0),
+            refusals: RefusalRow::default(),
+            log_cap: RateCap::new(LINES_PER_SECOND),
         })
     }
 
@@ -125,14 +120,22 @@ impl Gitlab {
         let verdict = self.ask_within_budget(question).await;
         match &verdict {
             Ok(Verdict::Deny(Denial::Unauthenticated)) => self.count_refusal(),
-            Ok(_) => self.refusals_in_a_row.store(0, Ordering::Relaxed),
-            Err(trouble) => tracing::warn!(
-                correlation_id = %question.correlation_id,
-                error_message = %trouble,
-                "GitLab gave no verdict"
-            ),
+            Ok(_) => self.refusals.ended(),
+            Err(trouble) => self.tell_trouble(question, trouble),
         }
         verdict
+    }
+
+    fn tell_trouble(&self, question: &Question, trouble: &Undetermined) {
+        if let Some(suppressed) = self.log_cap.allow(trouble.label()) {
+            tracing::warn!(
+                correlation_id = %question.correlation_id,
+                credentials = %question.credentials.digest(),
+                error_message = %trouble,
+                suppressed,
+                "GitLab gave no verdict"
+            );
+        }
     }
 
     async fn ask_within_budget(&self, question: &Question) -> Result<Verdict, Undetermined> {
@@ -231,18 +234,20 @@ impl Gitlab {
         Ok(Allowed {
             identity: Arc::new(identity),
             max_age: positive.max_age,
-            expires_at: positive.expires_at.or(token.expires_at),
+            expires_at: positive.expires_at.into_iter().chain(token.expires_at).min(),
         })
     }
 
     fn count_refusal(&self) {
-        let before = self.refusals_in_a_row.fetch_add(1, Ordering::Relaxed);
-        if self.signer.is_some() && before == SUSPICIOUS_ROW {
-            tracing::warn!(
-                "GitLab answered nothing but 401 for {SUSPICIOUS_ROW} questions: if the tokens are good, check that \
-                 gitlab.secret_file, gitlab.secret_issuer and gitlab.secret_audience are what GitLab expects"
-            );
-        }
+        let Some(row) = self.refusals.refused(Instant::now()) else { return };
+        let remedy = if self.signer.is_some() {
+            "check that gitlab.secret_file, gitlab.secret_issuer and gitlab.secret_audience are what GitLab expects"
+        } else {
+            "set gitlab.secret_file if GitLab asks for signed calls"
+        };
+        tracing::warn!(
+            "GitLab answered nothing but 401 for {row} questions: if the tokens are good, {remedy}"
+        );
     }
 }
 

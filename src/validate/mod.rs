@@ -9,6 +9,7 @@ pub mod fixed;
 pub mod gitlab;
 mod identity;
 pub mod job_token;
+mod refusal_row;
 mod signer;
 mod timestamp;
 
@@ -88,7 +89,8 @@ pub struct Allowed {
     pub identity: Arc<Identity>,
     /// How long the authority lets us keep it; `None`: not at all.
     pub max_age: Option<Duration>,
-    /// When the credential itself ends (job token `exp`, or the authority's `expires_at`), in Unix seconds.
+    /// When the credential itself ends, in Unix seconds: job token `exp` or the authority's
+    /// `expires_at`, whichever comes first.
     pub expires_at: Option<u64>,
 }
 

@@ -2,6 +2,7 @@
 
 mod budget;
 mod fake;
+mod log;
 mod setup;
 mod tls;
 
@@ -103,13 +104,16 @@ async fn names_follow_the_configuration() {
     assert_eq!(header("runner-token"), None);
 }
 
-/// Scenario: a 200 with the trace id, some facts and a bound, about a signed job token.
-/// Guarantees: the facts, completed by the token's claims, and the bounds are in the verdict.
+/// Scenario: a 200 with the trace id, some facts and a bound, about a signed job token; others that name an end after
+/// and before the token's own, and one about a token without an end.
+/// Guarantees: the facts, completed by the token's claims, and the bounds are in the verdict; of two ends the first.
 #[tokio::test]
 async fn a_positive_answer_is_a_verdict() {
     let body = format!(r#"{{"trace_id":"{TRACE}","project_id":77,"runner_type":"group_type"}}"#);
     let fake = Fake::start([
         Reply::json(200, &body).with("cache-control", "private, max-age=90"),
+        Reply::json(200, &format!(r#"{{"trace_id":"{TRACE}","expires_at":"1950000000"}}"#)),
+        Reply::json(200, &format!(r#"{{"trace_id":"{TRACE}","expires_at":"1850000000"}}"#)),
         Reply::json(200, &format!(r#"{{"trace_id":"{TRACE}","expires_at":"1950000000"}}"#)),
     ])
     .await;
@@ -128,8 +132,10 @@ async fn a_positive_answer_is_a_verdict() {
     assert_eq!(first.max_age, Some(Duration::from_secs(90)));
     assert_eq!(first.expires_at, Some(1_900_000_000));
     let second = allowed(authority.validate(&question_about(&job)).await);
-    assert_eq!((second.max_age, second.expires_at), (None, Some(1_950_000_000)), "the authority's word wins");
+    assert_eq!((second.max_age, second.expires_at), (None, Some(1_900_000_000)));
     assert_eq!(second.identity.job_key(), first.identity.job_key());
+    assert_eq!(allowed(authority.validate(&question_about(&job)).await).expires_at, Some(1_850_000_000));
+    assert_eq!(allowed(authority.validate(&question()).await).expires_at, Some(1_950_000_000));
 }
 
 /// Scenario: each row of the contract's table, a redirect to a server that would say yes included.
