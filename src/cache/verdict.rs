@@ -224,6 +224,10 @@ impl<V: Validator> Validator for Cached<V> {
     fn known(&self, credentials: &Credentials) -> bool {
         self.shared.bridge(credentials.digest()).is_some()
     }
+
+    fn record_entries(&self) {
+        Cached::record_entries(self);
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -34,6 +34,19 @@ impl<'a> Charge<'a> {
         }
     }
 
+    /// Takes `bytes` in place of the `known` ones that were taken before there was more to know, as one
+    /// cost: a limit that lets a long body pass as a whole need not let its parts pass one by one.
+    /// Refused, the known ones stay taken.
+    pub(super) async fn exchange_bytes(&mut self, known: Cost, all: Cost) -> Result<(), Rejection> {
+        self.store.give_back(self.subject, known, 0);
+        self.cost.bytes = self.cost.bytes.saturating_sub(known.bytes);
+        let outcome = self.take(all).await;
+        if outcome.is_err() {
+            self.take(known).await?;
+        }
+        outcome
+    }
+
     /// Takes as many of `wanted` spans as the job's budget has left, and says how many.
     pub(super) async fn take_budget(&mut self, wanted: u64) -> u64 {
         let granted = self.store.take_budget(self.subject, wanted).await;

@@ -108,7 +108,7 @@ impl Payload {
         })?;
         if is_compressed {
             permit.grow(inflated.len()).map_err(Rejection::Body)?;
-            charge.take(bytes_of(inflated.len().saturating_sub(wire_len))).await?;
+            charge.exchange_bytes(bytes_of(wire_len), bytes_of(inflated.len().max(wire_len))).await?;
         }
         if route.protocol == Protocol::HttpJson {
             let mut scratch = gateway.in_flight.permit();

@@ -74,6 +74,9 @@ async fn metrics_count_and_name_nobody() {
     );
     let hits = metrics.sum("spangate_verdicts_total", &[("source", "hit"), ("verdict", "allow")]);
     assert!(close(hits, 3.0), "{}", metrics.0);
+    for (kind, entries) in [("positive", 1.0), ("negative", 1.0)] {
+        assert!(close(metrics.sum("spangate_cache_entries", &[("kind", kind)]), entries), "{}", metrics.0);
+    }
     assert!(metrics.sum("spangate_spans_total", &[("outcome", "forwarded")]) > 6.5, "{}", metrics.0);
     assert!(close(metrics.sum("spangate_build_info", &[]), 1.0), "{}", metrics.0);
     for job in [&job, &stranger, &third] {
@@ -102,6 +105,9 @@ async fn a_reload_swaps_all_or_nothing() {
     let other = Collector::http().await;
     let mut config = world.config.clone();
     config.collector.endpoints = vec![other.url()];
+    config.gitlab.max_concurrency = 128;
+    config.cache.stale_if_error = Duration::from_secs(30);
+    config.attributes.protected.keys.push("custom.key".into());
     world.running.reload(&config).expect("a good configuration");
     world.send(&export).await.assert_accepted(Form::Protobuf);
     assert_eq!((world.collector.count(), other.count()), (2, 1));

@@ -4,7 +4,10 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use spangate::config::{Config, Mode, units::ByteSize};
+use spangate::{
+    config::{Config, Mode, units::ByteSize},
+    otlp::compression::Encoding,
+};
 
 use crate::support::{
     answer::Refusal,
@@ -112,7 +115,8 @@ async fn work_in_vain_is_charged() {
     assert_eq!(world.collector.count(), 0);
 }
 
-/// Scenario: one export with more spans, or more bytes, than the whole burst of the job holds, and a small one after it.
+/// Scenario: one export with more spans, or more bytes, than the whole burst of the job holds, and a small one after it; the same
+/// compressed.
 /// Guarantees: the large one arrives whole, because no retry of it could ever be smaller; the next one waits for the
 /// debt with a 429 that the exporter honours, never a 413 that it drops.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,6 +134,12 @@ async fn an_export_above_the_burst_is_not_lost() {
             let small = Export::of(form, &job, &spans::export(&job, 1));
             world.send(&small).await.assert_refused(form, Refusal::RATE_LIMITED);
             assert_eq!(world.collector.count(), before + 1);
+
+            let job = Job::new(seed + 100);
+            world.authority.allow(&job);
+            let long = Export::of(form, &job, &spans::export(&job, 200)).compressed(Encoding::Gzip);
+            world.send(&long).await.assert_accepted(form);
+            assert_eq!(world.collector.count(), before + 2);
         }
     }
 }
