@@ -26,7 +26,7 @@ pub const MAX_ENDPOINTS: usize = 32;
 const MAX_STALE: Duration = Duration::from_mins(1);
 
 /// Headers that HTTP, gRPC or the gateway itself give a meaning: none of them can carry a token.
-const TAKEN_HEADERS: &[&str] = &[
+pub const TAKEN_HEADERS: &[&str] = &[
     "accept",
     "accept-encoding",
     "authorization",

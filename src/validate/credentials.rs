@@ -10,7 +10,7 @@ use http::{
 };
 use zeroize::Zeroizing;
 
-use crate::config;
+use crate::config::{self, check::TAKEN_HEADERS};
 
 use super::BuildError;
 
@@ -18,23 +18,6 @@ use super::BuildError;
 const MAX_RUNNER_TOKEN: usize = 512;
 /// Longest job token in bytes. Signed ones are about 0.8 to 1.2 KB.
 const MAX_JOB_TOKEN: usize = 4096;
-
-/// Headers that mean something else to HTTP, to this gateway or to GitLab.
-const TAKEN: &[&str] = &[
-    "accept",
-    "authorization",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "cookie",
-    "host",
-    "te",
-    "transfer-encoding",
-    "user-agent",
-    "x-forwarded-for",
-    "x-request-id",
-];
 
 /// The names of the two headers (or metadata keys) that carry the token pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +51,7 @@ impl HeaderNames {
 pub(in crate::validate) fn own_header(key: &'static str, name: &str) -> Result<HeaderName, BuildError> {
     let name: HeaderName =
         name.parse().map_err(|_| BuildError::setting(key, format!("{name:?} is no HTTP header name")))?;
-    if TAKEN.contains(&name.as_str()) {
+    if TAKEN_HEADERS.contains(&name.as_str()) {
         return Err(BuildError::setting(
             key,
             format!("\"{name}\" already has a meaning: use a name of its own"),

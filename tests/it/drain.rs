@@ -4,8 +4,11 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use spangate::config::Config;
+use tokio::task::JoinHandle;
 
 use crate::support::{
+    answer::Answer,
     authority::Authority,
     client::{Export, Form},
     collector::{Collector, Reply},
@@ -66,10 +69,11 @@ async fn a_drain_loses_nothing() {
     assert!(asked.elapsed() < Duration::from_secs(20));
 }
 
-/// Scenario: SIGTERM with a delay of 30 s and an export that hangs; then a second SIGTERM.
-/// Guarantees: the first one is no end, the second one is.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_signal_ends_at_once() {
+/// A real process with one export open, which the collector never answers.
+async fn hanging(
+    form: Form,
+    change: impl FnOnce(&mut Config),
+) -> (Spangate, JoinHandle<Result<Answer, String>>, (Authority, Collector)) {
     let (authority, collector) = (Authority::start().await, Collector::http().await);
     let job = Job::new(1);
     authority.allow(&job);
@@ -77,13 +81,24 @@ async fn a_second_signal_ends_at_once() {
     let mut config = config(&authority.url(), &collector.url());
     config.intake.deadline = Duration::from_mins(1);
     config.collector.timeout = Duration::from_mins(1);
-    config.shutdown.delay = Duration::from_secs(30);
-    config.shutdown.deadline = Duration::from_mins(1);
-    let mut spangate = Spangate::start(&config).await;
-    let export = Export::of(Form::Protobuf, &job, &spans::export(&job, 1));
+    change(&mut config);
+    let spangate = Spangate::start(&config).await;
+    let export = Export::of(form, &job, &spans::export(&job, 1));
     let address = spangate.address();
     let open = tokio::spawn(async move { export.try_send(address).await });
     eventually("it is open", || async { collector.count() == 1 }).await;
+    (spangate, open, (authority, collector))
+}
+
+/// Scenario: SIGTERM with a delay of 30 s and an export that hangs; then a second SIGTERM.
+/// Guarantees: the first one is no end, the second one is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_at_once() {
+    let (mut spangate, open, _fakes) = hanging(Form::Protobuf, |config| {
+        config.shutdown.delay = Duration::from_secs(30);
+        config.shutdown.deadline = Duration::from_mins(1);
+    })
+    .await;
     spangate.terminate();
     let admin = spangate.admin();
     eventually("readiness says no", || async move {
@@ -100,19 +115,8 @@ async fn a_second_signal_ends_at_once() {
 /// Guarantees: it is cut; the process does not outlive `shutdown.deadline`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_deadline_cuts() {
-    let (authority, collector) = (Authority::start().await, Collector::http().await);
-    let job = Job::new(1);
-    authority.allow(&job);
-    collector.always(Reply::Hang);
-    let mut config = config(&authority.url(), &collector.url());
-    config.intake.deadline = Duration::from_mins(1);
-    config.collector.timeout = Duration::from_mins(1);
-    config.shutdown.deadline = Duration::from_secs(1);
-    let mut spangate = Spangate::start(&config).await;
-    let export = Export::of(Form::Grpc, &job, &spans::export(&job, 1));
-    let address = spangate.address();
-    let open = tokio::spawn(async move { export.try_send(address).await });
-    eventually("it is open", || async { collector.count() == 1 }).await;
+    let (mut spangate, open, _fakes) =
+        hanging(Form::Grpc, |config| config.shutdown.deadline = Duration::from_secs(1)).await;
     spangate.terminate();
     assert!(spangate.ended(Duration::from_secs(10)).await.is_some(), "{}", spangate.output());
     drop(open.await.unwrap());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use prost::Message as _;
-use spangate::config::{Config, Mode, units::ByteSize};
+use spangate::config::{Mode, units::ByteSize};
 
 use crate::support::{
     answer::Refusal,
@@ -13,27 +13,17 @@ use crate::support::{
     collector::Reply,
     job::Job,
     spans::{self, assert_stamped},
-    world::{World, unlimited},
+    world::World,
 };
 
 const FOREIGN: [u8; 16] = [0xfe; 16];
-
-async fn world_for(job: &Job, change: impl FnOnce(&mut Config)) -> World {
-    let world = World::with(|config| {
-        unlimited(config);
-        change(config);
-    })
-    .await;
-    world.authority.allow(job);
-    world
-}
 
 /// Scenario: 64 resources with 8 spans each; one span of them, at sixteen places, is of a foreign trace, of none, or of a short id.
 /// Guarantees: the whole request is refused, wherever it stands; no id is told, nothing arrives, the job's budget is not charged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_foreign_span_refuses_all() {
     let job = Job::new(1);
-    let world = world_for(&job, |config| config.traces.max_spans_per_job = 512).await;
+    let world = World::of_job(&job, |config| config.traces.max_spans_per_job = 512).await;
     let honest = spans::wide_export(&job, 64, 8);
     let places = [0, 1, 7, 8, 63, 64, 100, 199, 255, 256, 300, 400, 448, 503, 510, 511];
     let ids: [&[u8]; 4] = [&FOREIGN, &[], &[0; 16], &job.trace_id[..15]];
@@ -57,7 +47,7 @@ async fn one_foreign_span_refuses_all() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_trace_id_counts_and_links_are_free() {
     let job = Job::new(1);
-    let world = world_for(&job, |_| {}).await;
+    let world = World::of_job(&job, |_| {}).await;
     let twice = [spans::raw_field(1, &FOREIGN), spans::span(&job, 0).encode_to_vec()].concat();
     let body = spans::raw_field(1, &spans::raw_field(2, &spans::raw_field(2, &twice)));
     let answer = world.send(&Export::raw(Form::Protobuf, body).tokens(&job)).await;
@@ -81,7 +71,7 @@ async fn every_trace_id_counts_and_links_are_free() {
 async fn a_shadowed_gate_only_counts() {
     let job = Job::new(1);
     for (mode, counted) in [(Mode::Shadow, 1.0), (Mode::Off, 0.0)] {
-        let world = world_for(&job, |config| config.traces.trace_id = mode).await;
+        let world = World::of_job(&job, |config| config.traces.trace_id = mode).await;
         let mut request = spans::export(&job, 3);
         request.resource_spans[0].scope_spans[0].spans[2].trace_id = FOREIGN.to_vec();
         world.send(&Export::of(Form::Protobuf, &job, &request)).await.assert_accepted(Form::Protobuf);
@@ -96,7 +86,7 @@ async fn a_shadowed_gate_only_counts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_too_long_span_is_dropped_alone() {
     let job = Job::new(1);
-    let world = world_for(&job, |_| {}).await;
+    let world = World::of_job(&job, |_| {}).await;
     let mut request = spans::export(&job, 5);
     spans::overfill(&mut request.resource_spans[0].scope_spans[0].spans[2]);
     let mut kept = request.clone();
@@ -127,7 +117,7 @@ async fn the_length_limit_is_exact() {
     long.attributes.push(spans::text("step.output", &"x".repeat(1000)));
     let length = long.encoded_len() as u64;
     for (limit, rejected) in [(length, 0), (length - 1, 1)] {
-        let world = world_for(&job, |config| config.traces.max_span_size = ByteSize(limit)).await;
+        let world = World::of_job(&job, |config| config.traces.max_span_size = ByteSize(limit)).await;
         let answer = world.send(&Export::of(Form::Protobuf, &job, &request)).await;
         assert_eq!(answer.partial(Form::Protobuf).0, rejected, "limit {limit}");
     }
@@ -138,7 +128,7 @@ async fn the_length_limit_is_exact() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_left_is_nothing_forwarded() {
     let job = Job::new(1);
-    let world = world_for(&job, |_| {}).await;
+    let world = World::of_job(&job, |_| {}).await;
     let mut request = spans::wide_export(&job, 2, 2);
     for entry in &mut request.resource_spans {
         entry.scope_spans[0].spans.iter_mut().for_each(spans::overfill);
@@ -155,7 +145,7 @@ async fn nothing_left_is_nothing_forwarded() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_budget_holds_across_requests() {
     let job = Job::new(1);
-    let world = world_for(&job, |_| {}).await;
+    let world = World::of_job(&job, |_| {}).await;
     let request = spans::export(&job, 400);
     for (form, rejected) in [(Form::Protobuf, 0), (Form::Grpc, 0), (Form::Json, 200), (Form::Protobuf, 400)] {
         let answer = world.send(&Export::of(form, &job, &request)).await;
@@ -178,7 +168,7 @@ async fn the_budget_holds_across_requests() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_forward_gives_the_budget_back() {
     let job = Job::new(1);
-    let world = world_for(&job, |config| config.collector.timeout = Duration::from_millis(500)).await;
+    let world = World::of_job(&job, |config| config.collector.timeout = Duration::from_millis(500)).await;
     let export = Export::of(Form::Protobuf, &job, &spans::export(&job, 600));
     let unavailable = Reply::Refuse { http: 503, grpc: 14, retry_after: None };
     for reply in [unavailable, Reply::Reset, Reply::Hang] {
@@ -196,7 +186,7 @@ async fn a_failed_forward_gives_the_budget_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_budget_can_not_be_overdrawn() {
     let job = Job::new(1);
-    let world = world_for(&job, |_| {}).await;
+    let world = World::of_job(&job, |_| {}).await;
     let export = Export::of(Form::Protobuf, &job, &spans::export(&job, 30));
     let answers = join_all((0..50).map(|_| world.send(&export))).await;
     let rejected: i64 = answers.iter().map(|answer| answer.partial(Form::Protobuf).0).sum();

@@ -22,22 +22,12 @@ use crate::support::{
     world::{World, unlimited},
 };
 
-async fn world_for(job: &Job, change: impl FnOnce(&mut Config)) -> World {
-    let world = World::with(|config| {
-        unlimited(config);
-        change(config);
-    })
-    .await;
-    world.authority.allow(job);
-    world
-}
-
 /// Scenario: an honest runner's export in each form.
 /// Guarantees: `service.name` and every verified attribute, once each, with the authority's values; nothing else changes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_resource_carries_the_verified_identity() {
     let job = Job::new(1);
-    let world = world_for(&job, |_| {}).await;
+    let world = World::of_job(&job, |_| {}).await;
     for form in Form::ALL {
         let sent = spans::wide_export(&job, 3, 2);
         world.send(&Export::of(form, &job, &sent)).await.assert_accepted(form);
@@ -50,7 +40,7 @@ async fn every_resource_carries_the_verified_identity() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forged_attributes_never_arrive() {
     let job = Job::new(1);
-    let world = world_for(&job, |_| {}).await;
+    let world = World::of_job(&job, |_| {}).await;
     let mut nested = int("ci.job.id", 0);
     let list = ArrayValue { values: vec![AnyValue { value: Some(any_value::Value::IntValue(666)) }] };
     nested.value = Some(AnyValue { value: Some(any_value::Value::ArrayValue(list)) });
@@ -146,7 +136,7 @@ async fn a_vouched_job_token_fills_the_gaps() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_resources_become_one() {
     let job = Job::new(1);
-    let world = world_for(&job, |_| {}).await;
+    let world = World::of_job(&job, |_| {}).await;
     let part = |attributes| Resource { attributes, ..Resource::default() };
     let first = part(vec![text("host.name", "a"), int("ci.job.id", 666)]);
     let second = part(vec![int("CI_JOB_ID", 667), text("host.arch", "amd64"), int("ci.job.id", 668)]);
@@ -182,7 +172,7 @@ async fn several_resources_become_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spans_arrive_byte_for_byte() {
     let job = Job::new(1);
-    let world = world_for(&job, |_| {}).await;
+    let world = World::of_job(&job, |_| {}).await;
     let mut span = spans::span(&job, 7).encode_to_vec();
     // Field 200 of a later OTLP, and `dropped_attributes_count` in five bytes where one is enough.
     span.extend_from_slice(&[0xc2, 0x0c, 0x03, b'n', b'e', b'w']);
@@ -213,7 +203,7 @@ async fn the_operators_protected_keys() {
     for strip in
         [Vec::new(), vec![AlsoStrip::Scope], vec![AlsoStrip::Span], vec![AlsoStrip::Scope, AlsoStrip::Span]]
     {
-        let world = world_for(&job, |config| {
+        let world = World::of_job(&job, |config| {
             config.attributes.protected.keys = vec!["tenant.id".into()];
             config.attributes.protected.prefixes = vec!["gitlab.".into()];
             config.attributes.also_strip.clone_from(&strip);
@@ -284,7 +274,7 @@ async fn transparent_bodies_are_untouched() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transparent_bodies_are_refused_whole() {
     let job = Job::new(1);
-    let world = world_for(&job, |config| {
+    let world = World::of_job(&job, |config| {
         config.attributes.mode = AttributesMode::Transparent;
         config.traces.max_span_size = ByteSize(4 << 10);
     })

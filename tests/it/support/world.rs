@@ -16,6 +16,7 @@ use super::{
     authority::Authority,
     client::{Export, PATIENCE},
     collector::Collector,
+    job::Job,
 };
 
 /// Authority, gateway and collector; the gateway goes first.
@@ -37,6 +38,17 @@ impl World {
     /// The same with changes to the configuration.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         Self::around(Collector::http().await, change).await
+    }
+
+    /// A world without rates, whose authority allows `job`, with changes to the configuration.
+    pub(crate) async fn of_job(job: &Job, change: impl FnOnce(&mut Config)) -> Self {
+        let world = Self::with(|config| {
+            unlimited(config);
+            change(config);
+        })
+        .await;
+        world.authority.allow(job);
+        world
     }
 
     /// The same with a collector of its own; `change` sets its protocol if it is not HTTP.

@@ -31,11 +31,11 @@ async fn only_the_own_ca_is_trusted() {
     let fake = Fake::start_tls([Reply::good()], crate::tls::server(&server).unwrap()).await;
 
     for (ca_file, good) in [(other_ca, false), (PathBuf::new(), false), (ca_file, true)] {
-        let config = config::Gitlab { ca_file, ..config(&fake.url("/root")) };
+        let config = config::Gitlab { ca_file, ..config(&fake.url("/gitlab")) };
         let verdict = authority(&config).validate(&question()).await;
         assert_eq!(verdict.is_ok(), good, "{verdict:?}");
         assert_eq!(matches!(verdict, Err(Undetermined::Unreachable(_))), !good, "{verdict:?}");
     }
     let [seen] = &fake.seen()[..] else { panic!("{:?}", fake.seen()) };
-    assert!(seen.line.ends_with("/root/api/v4/internal/ci/telemetry/auth HTTP/2.0"), "{}", seen.line);
+    assert!(seen.line.ends_with("/gitlab/api/v4/internal/ci/telemetry/auth HTTP/2.0"), "{}", seen.line);
 }
