@@ -30,7 +30,6 @@ pub async fn run(args: &ConfigArgs) -> anyhow::Result<u8> {
         }
     };
     let log = telemetry::init(&config.log)?;
-    let (delay, deadline) = (config.shutdown.delay, config.shutdown.deadline);
     let running = match app::start(config).await {
         Ok(running) => running,
         Err(error) => {
@@ -45,9 +44,7 @@ pub async fn run(args: &ConfigArgs) -> anyhow::Result<u8> {
     }
 
     tracing::info!(
-        delay_s = delay.as_secs_f64(),
-        deadline_s = deadline.as_secs_f64(),
-        "draining: readiness is 503, open requests are finished; a second signal ends at once"
+        "draining: readiness is 503, it serves on for shutdown.delay, open requests are finished; a second signal ends at once"
     );
     let ended_twice = async { while signals.next().await != Wish::End {} };
     tokio::select! {

@@ -62,7 +62,7 @@ settings! {
 
     /// The identity that is written into resources.
     pub struct Attributes {
-        /// inject: into the resource attributes; transparent: as headers beside a body passed on byte for byte.
+        /// inject: into the resource attributes; transparent: as headers beside a body passed on byte for byte (JSON as protobuf).
         mode: AttributesMode = AttributesMode::Inject;
         /// The `service.name` that runners' spans get.
         service_name: String = "gitlab-ci-runner".into();
