@@ -35,7 +35,14 @@ impl Spangate {
         let file = directory.path().join(FILE);
         // JSON is YAML; every key is written out, so the file means the same whatever the defaults are.
         std::fs::write(&file, serde_json::to_string_pretty(config).unwrap()).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_spangate"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spangate"));
+        // Whatever the developer's own shell overrides must not reach it.
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SPANGATE_"))
+        {
+            command.env_remove(name);
+        }
+        let mut child = command
             .arg("run")
             .arg("--config")
             .arg(&file)
