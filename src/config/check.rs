@@ -19,6 +19,9 @@ use super::{
 /// More listeners than this could take the metrics past 2,000 series.
 pub const MAX_LISTENERS: usize = 12;
 
+/// So could more signals than this, each counted for each listener that takes it.
+const MAX_SIGNALS: usize = MAX_LISTENERS;
+
 /// More collectors than this could take the metrics past 2,000 series.
 pub const MAX_ENDPOINTS: usize = 32;
 
@@ -106,6 +109,12 @@ fn listeners(config: &Config, problems: &mut Problems) {
         all.len() <= MAX_LISTENERS,
         &["listeners"],
         format!("at most {MAX_LISTENERS} listeners, so that the metrics stay small"),
+    );
+    let signals = all.iter().fold(0_usize, |sum, listener| sum.saturating_add(listener.signals.len()));
+    problems.unless(
+        signals <= MAX_SIGNALS,
+        &["listeners"],
+        format!("at most {MAX_SIGNALS} signals over all listeners, so that the metrics stay small"),
     );
     let mut names = BTreeSet::new();
     let mut addresses = vec![("admin.address".to_owned(), config.admin.address)];

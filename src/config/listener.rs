@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::otlp::signal::Signal;
+use crate::otlp::{inspect::Depth, signal::Signal};
 
 use super::{settings::settings, units::ByteSize};
 
@@ -50,6 +50,8 @@ settings! {
         max_inflated_size: ByteSize = ByteSize(16 << 20);
         /// Most inflated bytes for one byte on the wire, past the first 64 KiB.
         max_ratio: u32 = 200;
+        /// How much of each span is read: full, or structure, which leaves text that is not UTF-8 and values nested without end to the collector.
+        depth: Depth = Depth::Full;
         /// Longest time for the request head, and for a TLS handshake.
         header_timeout: Duration = Duration::from_secs(5), as "super::units::duration";
         /// Longest time for the body.

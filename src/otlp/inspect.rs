@@ -1,6 +1,8 @@
 //! One strict pass over an export request: is it well formed, does every item belong to the trace,
 //! how many items are there and how many are too long. It never changes a byte.
 
+mod rules;
+mod text;
 mod walk;
 
 use super::{TraceId, schema, signal::Signal, wire::WireError};
@@ -8,23 +10,40 @@ use super::{TraceId, schema, signal::Signal, wire::WireError};
 /// What an export request is held to.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// The trace that every span must belong to; `None`: not looked at.
+    /// The trace that every span must belong to, and every log record, exemplar and profile that
+    /// names one; `None`: not looked at.
     pub trace_id: Option<TraceId>,
     /// Longest encoded item, in bytes.
     pub max_item_size: usize,
     /// Whether an unknown field outside the items is an error (`transparent` mode) or only noted.
     pub refuse_unknown: bool,
+    /// How much of an item is read.
+    pub depth: Depth,
+}
+
+/// How much of an item is read. Everything outside the items is always read to the last byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Depth {
+    /// Every message in it, every string for UTF-8, every value for its depth.
+    #[default]
+    Full,
+    /// Its fields, and below them only the messages in which there are ids for the trace gate.
+    /// Strings that are no UTF-8, values nested without end and oneofs set twice are left for the
+    /// collector to judge.
+    Structure,
 }
 
 /// What a well-formed export request holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Inspection {
-    /// Items (spans), the too long ones included.
+    /// Items (spans, metrics, log records, profiles), the too long ones included.
     pub items: u64,
     /// Items longer than the limit.
     pub oversize: u64,
-    /// Items that are of another trace or of none (only counted when a trace is expected). An item
-    /// that names several trace ids is foreign if any of them is.
+    /// Items that are of another trace, or spans of none (only counted when a trace is expected).
+    /// An item that names several trace ids is foreign if any of them is. The dictionary of
+    /// profiles counts as one more item.
     pub foreign: u64,
     /// `ResourceX` entries.
     pub resources: u64,
@@ -49,9 +68,10 @@ impl From<WireError> for Malformed {
 /// # Errors
 /// [`Malformed`] for anything that two readers could read differently (otlp-rules, section 2).
 pub fn inspect(signal: Signal, body: &[u8], rules: &Rules) -> Result<Inspection, Malformed> {
-    let mut walk = walk::Walk::new(rules);
-    walk.message(schema::of(signal).request, body, 0)?;
-    Ok(walk.found())
+    let schema = schema::of(signal);
+    let mut walk = walk::Walk::new(rules, schema.item.owns_trace);
+    walk.message(schema.request, body, 0)?;
+    Ok(walk.end())
 }
 
 #[cfg(test)]

@@ -19,15 +19,17 @@
 mod encode;
 mod lexer;
 mod scalar;
-mod schema;
 
 use std::borrow::Cow;
 
-use super::{schema::MAX_NESTING, signal::Signal};
+use super::{
+    schema::{self, ANY_VALUE, KEY_VALUE, Kind, Label, MAX_NESTING, Row, Table},
+    signal::Signal,
+    wire::put_varint,
+};
 use encode::{Encoder, MAX_INPUT};
 use lexer::{Fault, Lexer, Step, Token};
 use scalar::Expected;
-use schema::{Kind, Label, Message, Row};
 
 /// Why a JSON body was refused; the text is safe to show to the sender.
 ///
@@ -45,6 +47,9 @@ pub struct JsonError(pub String);
 /// # Errors
 /// [`JsonError`] when it is no JSON, or says something that protobuf can't represent.
 pub fn to_protobuf(signal: Signal, json: &[u8]) -> Result<Vec<u8>, JsonError> {
+    if !signal.takes_json() {
+        return Err(JsonError("this signal is not taken as JSON".to_owned()));
+    }
     if json.len() > MAX_INPUT {
         return Err(JsonError("the document is longer than 1 GiB".to_owned()));
     }
@@ -52,10 +57,31 @@ pub fn to_protobuf(signal: Signal, json: &[u8]) -> Result<Vec<u8>, JsonError> {
         simdutf8::basic::from_utf8(json).map_err(|_| JsonError("the document is not UTF-8".to_owned()))?;
     let mut decoder = Decoder { json: Lexer::new(text), out: Encoder::default(), nested_values: 0 };
     decoder
-        .message(schema::request(signal))
+        .message(schema::of(signal).request)
         .and_then(|()| decoder.json.end())
         .map_err(|fault| JsonError(fault.to_string()))?;
     Ok(decoder.out.finish())
+}
+
+/// A number as it stands on the wire.
+enum Number {
+    Varint(u64),
+    Fixed32(u32),
+    Fixed64(u64),
+}
+
+/// The field of a message that a key names, and its place in the table.
+fn named(table: &'static Table, key: &str) -> Option<(usize, &'static Row)> {
+    table.rows.iter().enumerate().find(|(_, row)| key == row.name || is_snake_case_of(key, row.name))
+}
+
+fn is_snake_case_of(key: &str, name: &str) -> bool {
+    let mut key = key.bytes();
+    let same = name.bytes().all(|byte| {
+        (!byte.is_ascii_uppercase() || key.next() == Some(b'_'))
+            && key.next() == Some(byte.to_ascii_lowercase())
+    });
+    same && key.next().is_none()
 }
 
 struct Decoder<'a> {
@@ -65,11 +91,11 @@ struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    fn message(&mut self, message: &'static Message) -> Result<(), Fault> {
+    fn message(&mut self, message: &'static Table) -> Result<(), Fault> {
         self.json.open_object()?;
         let (mut first, mut seen, mut oneof_taken) = (true, 0_u64, false);
         while let Some(key) = self.json.key(&mut first)? {
-            let Some((place, row)) = message.row(&key) else {
+            let Some((place, row)) = named(message, &key) else {
                 self.json.skip()?;
                 continue;
             };
@@ -94,7 +120,8 @@ impl<'a> Decoder<'a> {
             Label::Member if std::mem::replace(oneof_taken, true) => {
                 Err(self.json.fault("a second value where only one is possible"))
             }
-            Label::Plain | Label::Member => self.value(row),
+            Label::Plain | Label::Optional | Label::Member => self.value(row),
+            Label::Packed => self.packed(row),
             Label::Repeated => {
                 self.json.open_array()?;
                 let (mut first, mut index) = (true, 0_usize);
@@ -111,7 +138,11 @@ impl<'a> Decoder<'a> {
         let number = row.number;
         let wanted = |is_default: bool| !is_default || row.label != Label::Plain;
         match row.kind {
-            Kind::Message(message) => return self.nested(number, message),
+            Kind::Message(table) | Kind::Entry(table) | Kind::Item(table) => {
+                return self.nested(number, table);
+            }
+            Kind::KeyValue => return self.nested(number, &KEY_VALUE),
+            Kind::AnyValue => return self.nested(number, &ANY_VALUE),
             Kind::String => {
                 let text = self.json.string()?;
                 if wanted(text.is_empty()) {
@@ -122,73 +153,85 @@ impl<'a> Decoder<'a> {
                 let text = self.json.string()?;
                 self.decoded(row, &text, scalar::base64)?;
             }
-            Kind::Id(len) => {
+            Kind::Id(id) => {
                 let text = self.json.string()?;
                 self.decoded(row, &text, |text, out| match text {
                     "" => Ok(()),
-                    text => scalar::hex(text, len, out),
+                    text => scalar::hex(text, id.len(), out),
                 })?;
             }
+            Kind::Index => {
+                let says_nothing = row.label == Label::Plain
+                    && self.json.token()? == Token::Number
+                    && self.integer::<u8>().is_ok_and(|value| value == 0);
+                if !says_nothing {
+                    return Err(self
+                        .json
+                        .fault("a reference into a dictionary, which this signal does not have"));
+                }
+            }
+            Kind::Legacy(why) => return Err(self.json.fault(why)),
+            kind => match self.number(kind)? {
+                Number::Varint(value) if wanted(value == 0) => self.out.varint(number, value),
+                Number::Fixed32(value) if wanted(value == 0) => self.out.fixed32(number, value),
+                Number::Fixed64(value) if wanted(value == 0) => self.out.fixed64(number, value),
+                _ => {}
+            },
+        }
+        Ok(())
+    }
+
+    /// A number of any kind, as it stands on the wire.
+    fn number(&mut self, kind: Kind) -> Result<Number, Fault> {
+        Ok(match kind {
             Kind::Bool => {
                 let value = self.json.token()? == Token::True;
                 self.json
                     .literal(if value { "true" } else { "false" })
                     .map_err(|_| self.json.fault("expected true or false"))?;
-                if wanted(!value) {
-                    self.out.varint(number, u64::from(value));
-                }
+                Number::Varint(u64::from(value))
             }
-            Kind::Uint32 => {
-                let value: u32 = self.integer()?;
-                if wanted(value == 0) {
-                    self.out.varint(number, u64::from(value));
-                }
+            Kind::Uint32 => Number::Varint(u64::from(self.integer::<u32>()?)),
+            Kind::Uint64 => Number::Varint(self.integer()?),
+            // A negative number takes all ten bytes, as protobuf has it.
+            Kind::Int32 => Number::Varint(i64::from(self.integer::<i32>()?).cast_unsigned()),
+            Kind::Int64 => Number::Varint(self.integer::<i64>()?.cast_unsigned()),
+            Kind::Sint32 => {
+                let value: i32 = self.integer()?;
+                Number::Varint(u64::from((value << 1 ^ value >> 31).cast_unsigned()))
             }
-            Kind::Int64 => {
-                let value: i64 = self.integer()?;
-                if wanted(value == 0) {
-                    self.out.varint(number, value.cast_unsigned());
-                }
+            Kind::Fixed32 => Number::Fixed32(self.integer()?),
+            Kind::Fixed64 => Number::Fixed64(self.integer()?),
+            Kind::Sfixed64 => Number::Fixed64(self.integer::<i64>()?.cast_unsigned()),
+            Kind::Double => Number::Fixed64(self.double()?.to_bits()),
+            Kind::Enum(names) => Number::Varint(i64::from(self.enumerated(names)?).cast_unsigned()),
+            _ => return Err(self.json.fault("no number")),
+        })
+    }
+
+    /// An array of numbers, as one field.
+    fn packed(&mut self, row: &Row) -> Result<(), Fault> {
+        self.json.open_array()?;
+        let (mut first, mut index) = (true, 0_usize);
+        let mut open = None;
+        while self.json.element(&mut first)? {
+            let number = self.number(row.kind).map_err(|fault| fault.inside(Step::Element(index)))?;
+            open.get_or_insert_with(|| self.out.open(row.number));
+            match number {
+                Number::Varint(value) => put_varint(self.out.raw(), value),
+                Number::Fixed32(value) => self.out.raw().extend_from_slice(&value.to_le_bytes()),
+                Number::Fixed64(value) => self.out.raw().extend_from_slice(&value.to_le_bytes()),
             }
-            Kind::Fixed32 => {
-                let value: u32 = self.integer()?;
-                if wanted(value == 0) {
-                    self.out.fixed32(number, value);
-                }
-            }
-            Kind::Fixed64 => {
-                let value: u64 = self.integer()?;
-                if wanted(value == 0) {
-                    self.out.fixed64(number, value);
-                }
-            }
-            Kind::Double => {
-                let value = self.double()?;
-                if wanted(value.to_bits() == 0) {
-                    self.out.fixed64(number, value.to_bits());
-                }
-            }
-            Kind::Enum(names) => {
-                let value = self.enumerated(names)?;
-                if wanted(value == 0) {
-                    // A negative number takes all ten bytes, as protobuf has it.
-                    self.out.varint(number, i64::from(value).cast_unsigned());
-                }
-            }
-            Kind::Refused(why) => {
-                let says_nothing = row.label == Label::Plain
-                    && self.json.token()? == Token::Number
-                    && self.integer::<u8>().is_ok_and(|value| value == 0);
-                if !says_nothing {
-                    return Err(self.json.fault(why));
-                }
-            }
+            index = index.saturating_add(1);
+        }
+        if let Some(open) = open {
+            self.out.close(&open);
         }
         Ok(())
     }
 
     /// A message field, however empty.
-    fn nested(&mut self, number: u32, message: &'static Message) -> Result<(), Fault> {
+    fn nested(&mut self, number: u32, message: &'static Table) -> Result<(), Fault> {
         let levels = u32::from(message.nests);
         self.nested_values = self.nested_values.saturating_add(levels);
         if self.nested_values > MAX_NESTING {

@@ -7,6 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{inspect::Malformed, schema, signal::Signal, wire::put_varint};
 
+mod dictionary;
 mod edit;
 mod plan;
 mod protected;
@@ -71,8 +72,9 @@ pub struct Policy {
     pub protected: Arc<ProtectedKeys>,
     /// Whether they are removed from scope attributes too.
     pub strip_scope: bool,
-    /// Whether they are removed from item (span) attributes too; those of a span's events and
-    /// links stay, which claim nothing about the job.
+    /// Whether they are removed from item attributes too: of spans (those of events and links stay,
+    /// which claim nothing about the job), log records, metrics, data points and exemplars. In the
+    /// dictionary of profiles they are emptied, for there an attribute is known by its place.
     pub strip_items: bool,
     /// Longest encoded item; longer ones are dropped.
     pub max_item_size: usize,
@@ -102,8 +104,9 @@ pub struct Rewritten {
 ///
 /// In every `ResourceX` all `resource` fields become one, without protected attributes, without
 /// entity references that rest on them, and with the stamp once at its end. Fields outside the
-/// items that are not known go. All the rest leaves byte for byte, in its order, but for the
-/// lengths of messages that lost something; a `ResourceX` or `ScopeX` that lost all its items stays.
+/// items that are not known go, and each `ScopeX` and `ResourceX` in which no item is left: what
+/// leaves stays in proportion to what came. All the rest leaves byte for byte, in its order, but for
+/// the lengths of messages that lost something.
 ///
 /// # Errors
 /// [`Malformed`] if the body was not accepted before and breaks where the rewriter looks; nothing
@@ -115,15 +118,11 @@ pub fn rewrite(
     stamp: &Stamp,
     budget: u64,
 ) -> Result<Rewritten, Malformed> {
-    let mut editor = edit::Editor {
-        policy,
-        schema: schema::of(signal),
-        budget,
-        plan: plan::Plan::new(stamp.encoded.len()),
-        done: Rewritten::default(),
-    };
+    let schema = schema::of(signal);
+    let dictionary = dictionary::Dictionary::of(schema, body, &policy.protected)?;
+    let mut editor = edit::Editor::new(policy, schema, dictionary, budget, stamp.encoded.len());
     editor.request(body)?;
-    let edit::Editor { plan, done, .. } = editor;
+    let (plan, done) = editor.end();
     Ok(Rewritten { pieces: plan.assemble(body, &stamp.encoded), len: plan.len(), ..done })
 }
 

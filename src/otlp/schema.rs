@@ -1,11 +1,18 @@
-//! The messages of OTLP as tables: which field number holds what. It decides what is known, in
-//! which wire type, and what stands outside the items; it never reads a byte.
+//! The messages of OTLP as tables, one row a field: its number, its JSON name, how often it comes
+//! and what it holds. Scanner, rewriter and JSON decoder all follow these rows and hold no code per
+//! message; a new field is a new row. It never reads a byte.
 //!
-//! Source of every number: opentelemetry-proto 1.10 (`trace.proto`, `resource.proto`,
-//! `common.proto`, `trace_service.proto`). No message of the traces signal has a repeated number,
-//! so nothing here can be packed.
+//! Source of every row: opentelemetry-proto 1.10 (the `.proto` files named in each table's module).
+
+mod common;
+mod logs;
+mod metrics;
+mod profiles;
+mod traces;
 
 use super::signal::Signal;
+
+pub(super) use common::{ANY_VALUE, ENTITY_REF, KEY_VALUE, RESOURCE, SCOPE};
 
 /// Deepest nesting of `AnyValue` in `AnyValue` (arrays and lists), the outermost one counted.
 pub(super) const MAX_NESTING: u32 = 32;
@@ -13,10 +20,16 @@ pub(super) const MAX_NESTING: u32 = 32;
 /// Most `ResourceX` entries in one request. It bounds what the stamp can add to a request.
 pub(super) const MAX_RESOURCES: u64 = 1_000;
 
-/// Fields that have one number in every signal.
+/// Fields that have one number in every signal, and those that the rewriter looks for by number.
 pub(super) mod number {
-    /// `ExportXServiceRequest.resource_x`
-    pub(in super::super) const ENTRY: u32 = 1;
+    /// `ExportProfilesServiceRequest.dictionary`
+    pub(in super::super) const DICTIONARY: u32 = 2;
+    /// `ProfilesDictionary.string_table`
+    pub(in super::super) const STRING_TABLE: u32 = 5;
+    /// `ProfilesDictionary.attribute_table`
+    pub(in super::super) const ATTRIBUTE_TABLE: u32 = 6;
+    /// `KeyValueAndUnit.key_strindex`
+    pub(in super::super) const UNIT_KEY_STRINDEX: u32 = 1;
     /// `ResourceX.resource`
     pub(in super::super) const RESOURCE: u32 = 1;
     /// `ResourceX.scope_x`
@@ -33,64 +46,229 @@ pub(super) mod number {
     pub(in super::super) const SCOPE: u32 = 1;
     /// `ScopeX.spans`, `.log_records`, `.metrics`, `.profiles`
     pub(in super::super) const ITEMS: u32 = 2;
-    /// `InstrumentationScope.attributes`
-    pub(in super::super) const SCOPE_ATTRIBUTES: u32 = 3;
     /// `KeyValue.key`
     pub(in super::super) const KEY: u32 = 1;
     /// `KeyValue.key_strindex`
     pub(in super::super) const KEY_STRINDEX: u32 = 3;
 }
 
-/// What a field holds.
+/// An id of fixed length; an empty one is the same as none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Id {
+    /// The trace of the item itself, which every item must have: 16 bytes.
+    OwnTrace,
+    /// A trace that what holds it belongs to, where it is set: 16 bytes.
+    SetTrace,
+    /// A trace that is only pointed to: 16 bytes.
+    OtherTrace,
+    /// 8 bytes.
+    Span,
+    /// 16 bytes.
+    Profile,
+}
+
+impl Id {
+    /// Its length in bytes, if it is not empty.
+    pub(super) const fn len(self) -> usize {
+        match self {
+            Self::Span => 8,
+            _ => 16,
+        }
+    }
+
+    /// Whether the trace gate looks at it.
+    pub(super) const fn is_gated(self) -> bool {
+        matches!(self, Self::OwnTrace | Self::SetTrace)
+    }
+}
+
+/// What a field holds, as the `.proto` file says it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
-    /// Nothing that is known.
-    Unknown,
-    /// Any of the integers, a bool or an enum.
-    Varint,
-    /// Four bytes.
+    Bool,
+    Int32,
+    Int64,
+    Uint32,
+    Uint64,
+    /// Zigzag on the wire.
+    Sint32,
     Fixed32,
-    /// Eight bytes.
+    Fixed64,
+    Sfixed64,
+    Double,
+    /// The names and their numbers.
+    Enum(&'static [(&'static str, i32)]),
+    String,
+    Bytes,
+    Id(Id),
+    /// A place in the dictionary of a profile; no other signal has one.
+    Index,
+    KeyValue,
+    AnyValue,
+    Message(&'static Table),
+    /// One of the `ResourceX`.
+    Entry(&'static Table),
+    /// A span, a metric, a log record, a profile.
+    Item(&'static Table),
+    /// A field that OTLP removed and that the Collector still reads: refused, with what to use.
+    Legacy(&'static str),
+}
+
+/// How often a field comes, and when JSON's default values are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Label {
+    /// Once; a default value says as much as no value.
+    Plain,
+    /// Once, and a default value says more than no value.
+    Optional,
+    /// Any number of times.
+    Repeated,
+    /// Any number of scalars, usually in one length-delimited field. Readers take both forms.
+    Packed,
+    /// One of the message's one `oneof`; a default value says more than no value.
+    Member,
+}
+
+/// A field.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// The field's number.
+    pub(super) number: u32,
+    /// The lowerCamelCase name; the name in the .proto file, in `snake_case`, is known from it.
+    pub(super) name: &'static str,
+    /// How often it comes.
+    pub(super) label: Label,
+    /// What it holds.
+    pub(super) kind: Kind,
+}
+
+/// What the scanner has to do with a field; made from its row.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Look {
+    /// No field has this number and wire type.
+    Unknown,
+    Varint,
+    Fixed32,
     Fixed64,
     /// A string: UTF-8.
     Text,
-    /// Any bytes.
     Bytes,
-    /// A trace id: 16 bytes, or none.
-    TraceId,
-    /// The trace id of the item itself.
-    OwnTraceId,
-    /// A span id: 8 bytes, or none.
-    SpanId,
-    /// A `KeyValue`.
+    Id(Id),
     KeyValue,
-    /// The one `AnyValue` of a `KeyValue`.
+    /// The one `AnyValue` of what holds it.
     Value,
-    /// One of the many `AnyValue`s of an array.
+    /// One of many `AnyValue`s.
     Element,
-    /// A member of `AnyValue` that holds other `AnyValue`s.
-    Container(&'static Table),
-    /// The member of `AnyValue` that points into the dictionary of a profile.
-    StringIndex,
-    /// One of the `ResourceX`.
-    Entry(&'static Table),
-    /// A span, a log record, a metric, a profile.
-    Item(&'static Table),
-    /// Any other message.
+    /// Packed varints.
+    Varints,
+    /// Packed numbers of eight bytes.
+    Fixed64s,
+    /// A place in the dictionary that is a member of a `oneof`.
+    IndexMember,
+    /// A message that is a member of a `oneof`.
+    MessageMember(&'static Table),
     Message(&'static Table),
+    Entry(&'static Table),
+    Item(&'static Table),
 }
 
+/// Wire types as they stand in the low bits of a tag.
+const VARINT: u32 = 0;
+const FIXED64: u32 = 1;
+const LEN: u32 = 2;
+const FIXED32: u32 = 5;
+
 impl Kind {
-    /// The wire type, as in the low bits of a tag; `None` for what is not known.
-    const fn wire(self) -> Option<usize> {
+    /// The wire type of one value.
+    const fn wire(self) -> u32 {
         match self {
-            Self::Unknown => None,
-            Self::Varint | Self::StringIndex => Some(0),
-            Self::Fixed64 => Some(1),
-            Self::Fixed32 => Some(5),
-            _ => Some(2),
+            Self::Bool
+            | Self::Int32
+            | Self::Int64
+            | Self::Uint32
+            | Self::Uint64
+            | Self::Sint32
+            | Self::Enum(_)
+            | Self::Index => VARINT,
+            Self::Fixed32 => FIXED32,
+            Self::Fixed64 | Self::Sfixed64 | Self::Double => FIXED64,
+            _ => LEN,
         }
     }
+}
+
+impl Row {
+    const fn look(&self) -> Look {
+        match (self.kind, self.label) {
+            (Kind::Index, Label::Member) => Look::IndexMember,
+            (Kind::Message(table), Label::Member) => Look::MessageMember(table),
+            (Kind::AnyValue, Label::Repeated) => Look::Element,
+            (Kind::AnyValue, _) => Look::Value,
+            (Kind::Message(table), _) => Look::Message(table),
+            (Kind::Entry(table), _) => Look::Entry(table),
+            (Kind::Item(table), _) => Look::Item(table),
+            (Kind::KeyValue, _) => Look::KeyValue,
+            (Kind::String, _) => Look::Text,
+            (Kind::Bytes, _) => Look::Bytes,
+            (Kind::Id(id), _) => Look::Id(id),
+            (Kind::Legacy(_), _) => Look::Unknown,
+            (kind, _) => match kind.wire() {
+                VARINT => Look::Varint,
+                FIXED32 => Look::Fixed32,
+                _ => Look::Fixed64,
+            },
+        }
+    }
+}
+
+/// Tags that have a place in [`Table::looks`]: those of fields up to number 16, which is all that
+/// OTLP uses but for [`Kind::Legacy`].
+const TAGS: usize = 17 << 3;
+
+#[expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "evaluated by the compiler alone, which refuses a number that has no place"
+)]
+const fn looks(rows: &[Row]) -> [Look; TAGS] {
+    let mut table = [Look::Unknown; TAGS];
+    let mut at = 0;
+    while at < rows.len() {
+        let row = &rows[at];
+        at += 1;
+        if matches!(row.kind, Kind::Legacy(_)) {
+            continue;
+        }
+        table[(row.number << 3 | row.kind.wire()) as usize] = row.look();
+        if matches!(row.label, Label::Packed) {
+            table[(row.number << 3 | LEN) as usize] = match row.kind.wire() {
+                VARINT => Look::Varints,
+                _ => Look::Fixed64s,
+            };
+        }
+    }
+    table
+}
+
+/// One message.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "five answers that have nothing to do with one another")]
+pub(super) struct Table {
+    /// All its fields.
+    pub(super) rows: &'static [Row],
+    /// What to do, by the tag: one look says both, what the field is and that its wire type is its own.
+    looks: [Look; TAGS],
+    /// Whether a field that is not known is an offence: the message stands outside the items, so
+    /// that such a field could mean something for all of them to a newer reader.
+    pub(super) frame: bool,
+    /// Whether its attributes, and those of the messages in it, are the item's own claims.
+    pub(super) claims: bool,
+    /// Whether it can hold itself.
+    pub(super) nests: bool,
+    /// Whether it or a message in it has an id that the trace gate looks at.
+    pub(super) gated: bool,
+    /// Whether it must have a trace id of its own.
+    pub(super) owns_trace: bool,
 }
 
 #[expect(
@@ -98,57 +276,50 @@ impl Kind {
     clippy::arithmetic_side_effects,
     reason = "evaluated by the compiler alone"
 )]
-const fn by_tag(fields: &[Kind]) -> [Kind; 128] {
-    let mut table = [Kind::Unknown; 128];
-    let mut number = 1;
-    while number < fields.len() && number < 16 {
-        if let Some(wire) = fields[number].wire() {
-            table[number << 3 | wire] = fields[number];
+impl Table {
+    const fn new(rows: &'static [Row]) -> Self {
+        let (mut gated, mut owns_trace, mut at) = (false, false, 0);
+        while at < rows.len() {
+            gated |= match rows[at].kind {
+                Kind::Id(id) => id.is_gated(),
+                Kind::Message(table) | Kind::Entry(table) | Kind::Item(table) => table.gated,
+                _ => false,
+            };
+            owns_trace |= matches!(rows[at].kind, Kind::Id(Id::OwnTrace));
+            at += 1;
         }
-        number += 1;
+        Self { rows, looks: looks(rows), frame: false, claims: false, nests: false, gated, owns_trace }
     }
-    table
-}
 
-/// One message.
-#[derive(Debug)]
-pub(super) struct Table {
-    /// What each field holds, by its number.
-    fields: &'static [Kind],
-    /// The same by the tag, for tags of one byte; [`Kind::Unknown`] where the wire type is not the
-    /// field's own. One look says both, and that is what the scanner spends its time on.
-    by_tag: [Kind; 128],
-    /// Whether a field that is not known is an offence: the message stands outside the items, so
-    /// that such a field could mean something for all of them to a newer reader.
-    pub(super) frame: bool,
-    /// A number that is refused outright.
-    pub(super) legacy: Option<u32>,
+    const fn frame(rows: &'static [Row]) -> Self {
+        Self { frame: true, ..Self::new(rows) }
+    }
+
+    const fn claims(rows: &'static [Row]) -> Self {
+        Self { claims: true, ..Self::new(rows) }
+    }
 }
 
 impl Table {
-    const fn inner(fields: &'static [Kind]) -> Self {
-        Self { fields, by_tag: by_tag(fields), frame: false, legacy: None }
-    }
-
-    const fn frame(fields: &'static [Kind]) -> Self {
-        Self { frame: true, ..Self::inner(fields) }
-    }
-
-    /// What a field with this tag holds, if the tag is known and its wire type is right.
+    /// What to do with a field of this tag.
     #[inline]
-    pub(super) fn short(&self, tag: u8) -> Kind {
-        self.by_tag.get(usize::from(tag)).copied().unwrap_or(Kind::Unknown)
+    pub(super) fn look(&self, tag: u32) -> Look {
+        self.looks.get(tag as usize).copied().unwrap_or(Look::Unknown)
     }
 
-    /// What the field holds.
-    #[inline]
-    pub(super) fn kind(&self, number: u32) -> Kind {
-        self.fields.get(number as usize).copied().unwrap_or(Kind::Unknown)
+    /// The row of a field.
+    pub(super) fn row(&self, number: u32) -> Option<&'static Row> {
+        self.rows.iter().find(|row| row.number == number)
     }
 
     /// Whether the field is known.
     pub(super) fn knows(&self, number: u32) -> bool {
-        !matches!(self.kind(number), Kind::Unknown)
+        self.row(number).is_some()
+    }
+
+    /// Whether the field is refused outright.
+    pub(super) fn is_legacy(&self, number: u32) -> bool {
+        self.row(number).is_some_and(|row| matches!(row.kind, Kind::Legacy(_)))
     }
 }
 
@@ -163,147 +334,41 @@ pub(super) struct Schema {
     pub(super) scopes: &'static Table,
     /// One item.
     pub(super) item: &'static Table,
-    /// The number of the item's own attributes.
-    pub(super) item_attributes: u32,
 }
 
 /// The tables of a signal.
-pub(super) fn of(signal: Signal) -> &'static Schema {
+pub(super) const fn of(signal: Signal) -> &'static Schema {
     match signal {
-        Signal::Traces => &TRACES,
+        Signal::Traces => &traces::SCHEMA,
+        Signal::Metrics => &metrics::SCHEMA,
+        Signal::Logs => &logs::SCHEMA,
+        Signal::Profiles => &profiles::SCHEMA,
     }
 }
 
-static TRACES: Schema = Schema {
-    request: &TRACE_REQUEST,
-    entry: &RESOURCE_SPANS,
-    scopes: &SCOPE_SPANS,
-    item: &SPAN,
-    item_attributes: 9,
-};
+const fn row(number: u32, name: &'static str, label: Label, kind: Kind) -> Row {
+    Row { number, name, label, kind }
+}
 
-static TRACE_REQUEST: Table = Table::frame(&[
-    Kind::Unknown,
-    Kind::Entry(&RESOURCE_SPANS), // resource_spans
-]);
+const fn one(number: u32, name: &'static str, kind: Kind) -> Row {
+    row(number, name, Label::Plain, kind)
+}
 
-static RESOURCE_SPANS: Table = Table {
-    // `instrumentation_library_spans` of OTLP 0.x: removed from the protocol, but the Collector
-    // still reads it as `deprecated_scope_spans`, past any check of the field that replaced it.
-    legacy: Some(1000),
-    ..Table::frame(&[
-        Kind::Unknown,
-        Kind::Message(&RESOURCE),    // resource
-        Kind::Message(&SCOPE_SPANS), // scope_spans
-        Kind::Text,                  // schema_url
-    ])
-};
+const fn optional(number: u32, name: &'static str, kind: Kind) -> Row {
+    row(number, name, Label::Optional, kind)
+}
 
-static SCOPE_SPANS: Table = Table::frame(&[
-    Kind::Unknown,
-    Kind::Message(&SCOPE), // scope
-    Kind::Item(&SPAN),     // spans
-    Kind::Text,            // schema_url
-]);
+const fn many(number: u32, name: &'static str, kind: Kind) -> Row {
+    row(number, name, Label::Repeated, kind)
+}
 
-/// `Resource`
-pub(super) static RESOURCE: Table = Table::frame(&[
-    Kind::Unknown,
-    Kind::KeyValue,             // attributes
-    Kind::Varint,               // dropped_attributes_count
-    Kind::Message(&ENTITY_REF), // entity_refs
-]);
+const fn packed(number: u32, name: &'static str, kind: Kind) -> Row {
+    row(number, name, Label::Packed, kind)
+}
 
-/// `EntityRef`
-pub(super) static ENTITY_REF: Table = Table::frame(&[
-    Kind::Unknown,
-    Kind::Text, // schema_url
-    Kind::Text, // type
-    Kind::Text, // id_keys
-    Kind::Text, // description_keys
-]);
+const fn member(number: u32, name: &'static str, kind: Kind) -> Row {
+    row(number, name, Label::Member, kind)
+}
 
-/// `InstrumentationScope`
-pub(super) static SCOPE: Table = Table::frame(&[
-    Kind::Unknown,
-    Kind::Text,     // name
-    Kind::Text,     // version
-    Kind::KeyValue, // attributes
-    Kind::Varint,   // dropped_attributes_count
-]);
-
-static SPAN: Table = Table::inner(&[
-    Kind::Unknown,
-    Kind::OwnTraceId,       // trace_id
-    Kind::SpanId,           // span_id
-    Kind::Text,             // trace_state
-    Kind::SpanId,           // parent_span_id
-    Kind::Text,             // name
-    Kind::Varint,           // kind
-    Kind::Fixed64,          // start_time_unix_nano
-    Kind::Fixed64,          // end_time_unix_nano
-    Kind::KeyValue,         // attributes
-    Kind::Varint,           // dropped_attributes_count
-    Kind::Message(&EVENT),  // events
-    Kind::Varint,           // dropped_events_count
-    Kind::Message(&LINK),   // links
-    Kind::Varint,           // dropped_links_count
-    Kind::Message(&STATUS), // status
-    Kind::Fixed32,          // flags
-]);
-
-static EVENT: Table = Table::inner(&[
-    Kind::Unknown,
-    Kind::Fixed64,  // time_unix_nano
-    Kind::Text,     // name
-    Kind::KeyValue, // attributes
-    Kind::Varint,   // dropped_attributes_count
-]);
-
-static LINK: Table = Table::inner(&[
-    Kind::Unknown,
-    Kind::TraceId,  // trace_id: a link may point to any trace
-    Kind::SpanId,   // span_id
-    Kind::Text,     // trace_state
-    Kind::KeyValue, // attributes
-    Kind::Varint,   // dropped_attributes_count
-    Kind::Fixed32,  // flags
-]);
-
-static STATUS: Table = Table::inner(&[
-    Kind::Unknown,
-    Kind::Unknown, // deprecated_code, reserved
-    Kind::Text,    // message
-    Kind::Varint,  // code
-]);
-
-/// `KeyValue`
-pub(super) static KEY_VALUE: Table = Table::inner(&[
-    Kind::Unknown,
-    Kind::Text,   // key
-    Kind::Value,  // value
-    Kind::Varint, // key_strindex
-]);
-
-/// `AnyValue`
-pub(super) static ANY_VALUE: Table = Table::inner(&[
-    Kind::Unknown,
-    Kind::Text,                       // string_value
-    Kind::Varint,                     // bool_value
-    Kind::Varint,                     // int_value
-    Kind::Fixed64,                    // double_value
-    Kind::Container(&ARRAY_VALUE),    // array_value
-    Kind::Container(&KEY_VALUE_LIST), // kvlist_value
-    Kind::Bytes,                      // bytes_value
-    Kind::StringIndex,                // string_value_strindex
-]);
-
-static ARRAY_VALUE: Table = Table::inner(&[
-    Kind::Unknown,
-    Kind::Element, // values
-]);
-
-static KEY_VALUE_LIST: Table = Table::inner(&[
-    Kind::Unknown,
-    Kind::KeyValue, // values
-]);
+#[cfg(test)]
+mod tests;

@@ -155,6 +155,13 @@ impl<'a> Reader<'a> {
         self.end.saturating_sub(self.rest.len())
     }
 
+    /// The bytes from here to `later`, a reader of the same message that is further on.
+    #[inline]
+    #[must_use]
+    pub fn upto(&self, later: &Self) -> &'a [u8] {
+        self.rest.get(..self.rest.len().saturating_sub(later.rest.len())).unwrap_or_default()
+    }
+
     /// Whether the message ends here.
     #[inline]
     #[must_use]

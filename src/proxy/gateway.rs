@@ -1,7 +1,7 @@
 //! THE LINE: what happens to one request, from its head to its answer, in order. Each step may
 //! refuse through a [`Rejection`]; none knows which authority, limit store or collector it talks to.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -15,7 +15,7 @@ use crate::{
     metrics::{ItemRecord, Metrics},
     otlp::{
         compression::{self, Encoding, InflateCaps},
-        inspect::{self, Inspection, Rules},
+        inspect::{self, Depth, Inspection, Rules},
         rewrite::{self, Policy},
         signal::Signal,
         status::PartialSuccess,
@@ -55,7 +55,7 @@ pub struct Gateway {
     pub digester: Arc<Digester>,
     /// Where credentials stand.
     pub names: HeaderNames,
-    /// How resources are rewritten.
+    /// How resources are rewritten, and how long a span may be.
     pub policy: Policy,
     /// What the configuration says, as the line reads it.
     pub settings: Settings,
@@ -73,6 +73,7 @@ pub struct Settings {
     pub(super) max_request_size: usize,
     pub(super) inflate: InflateCaps,
     trace_id: Mode,
+    depth: Depth,
     attributes: AttributesMode,
     compression: Encoding,
 }
@@ -88,6 +89,7 @@ impl From<&Config> for Settings {
                 max_ratio: config.intake.max_ratio,
             },
             trace_id: config.traces.trace_id,
+            depth: config.intake.depth,
             attributes: config.attributes.mode,
             compression: config.collector.compression,
         }
@@ -202,10 +204,12 @@ impl Gateway {
         let payload = Payload::read(self, admitted, body, notes).await?;
         let route = admitted.route;
 
+        let policy = self.policy(route.signal);
         let rules = Rules {
             trace_id: (self.settings.trace_id != Mode::Off).then(|| admitted.identity.trace_id()),
-            max_item_size: self.policy.max_item_size,
+            max_item_size: policy.max_item_size,
             refuse_unknown: self.settings.attributes == AttributesMode::Transparent,
+            depth: self.settings.depth,
         };
         let inspection = inspect::inspect(route.signal, &payload.message, &rules)
             .map_err(|malformed| Rejection::Malformed(malformed.to_string()))?;
@@ -216,30 +220,42 @@ impl Gateway {
             return Err(Rejection::ForeignTrace);
         }
 
-        // The budget comes first: only what it grants is charged to the rates.
-        let fitting = inspection.items.saturating_sub(inspection.oversize);
-        let granted = admitted.charge.take_budget(fitting).await;
-        admitted.charge.take(Cost { spans: granted, ..Cost::default() }).await?;
+        let mut granted = inspection.items.saturating_sub(inspection.oversize);
+        if route.signal.limits_items() {
+            // The budget comes first: only what it grants is charged to the rates.
+            granted = admitted.charge.take_budget(granted).await;
+            admitted.charge.take(Cost { spans: granted, ..Cost::default() }).await?;
+        }
 
         let departure = match self.settings.attributes {
-            AttributesMode::Inject => self.rewrite(route, &payload, &admitted.identity, granted, notes)?,
+            AttributesMode::Inject => {
+                self.rewrite((route, &policy), &payload, &admitted.identity, granted, notes)?
+            }
             AttributesMode::Transparent => Self::pass_on(&payload, &inspection, granted, notes)?,
         };
         Ok((payload, departure))
     }
 
+    /// How a request of this signal is rewritten: only spans have a longest size.
+    fn policy(&self, signal: Signal) -> Cow<'_, Policy> {
+        if signal.limits_items() {
+            Cow::Borrowed(&self.policy)
+        } else {
+            Cow::Owned(Policy { max_item_size: usize::MAX, ..self.policy.clone() })
+        }
+    }
+
     /// Step 9, `inject`: the identity into every resource, what does not fit left out.
     fn rewrite(
         &self,
-        route: Route,
+        (route, policy): (Route, &Policy),
         payload: &Payload,
         identity: &Identity,
         granted: u64,
         notes: &mut Notes,
     ) -> Result<Departure, Rejection> {
-        let rewritten =
-            rewrite::rewrite(route.signal, &payload.message, &self.policy, identity.stamp(), granted)
-                .map_err(|malformed| Rejection::Malformed(malformed.to_string()))?;
+        let rewritten = rewrite::rewrite(route.signal, &payload.message, policy, identity.stamp(), granted)
+            .map_err(|malformed| Rejection::Malformed(malformed.to_string()))?;
         self.metrics.attributes_stripped(rewritten.stripped);
         self.metrics.unknown_fields_dropped(rewritten.unknown_dropped);
         notes.items.oversize = rewritten.oversize;
@@ -254,7 +270,7 @@ impl Gateway {
             encoding: self.settings.compression,
             partial: PartialSuccess::of_left_out(
                 route.signal,
-                (rewritten.oversize, self.policy.max_item_size),
+                (rewritten.oversize, policy.max_item_size),
                 rewritten.over_budget,
             ),
             kept: rewritten.kept,

@@ -92,8 +92,8 @@ pub fn route(parts: &Parts, signals: &[Signal]) -> Result<Route, Rejection> {
     }
     let protocol = match media_type {
         MediaType::Protobuf => Protocol::HttpProtobuf,
-        MediaType::Json => Protocol::HttpJson,
-        MediaType::Grpc | MediaType::OtherGrpc | MediaType::Other => return Err(Rejection::MediaType),
+        MediaType::Json if signal.takes_json() => Protocol::HttpJson,
+        _ => return Err(Rejection::MediaType),
     };
     Ok(Route { signal, protocol, encoding: Some(content_encoding(&parts.headers)?) })
 }
@@ -152,7 +152,7 @@ mod tests {
     }
 
     fn label(parts: &Parts) -> &'static str {
-        match route(parts, Signal::ALL) {
+        match route(parts, &[Signal::Traces, Signal::Profiles]) {
             Ok(route) => route.protocol.label(),
             Err(rejection) => rejection.label(),
         }
@@ -187,6 +187,11 @@ mod tests {
             (head("POST", "/v1/%74races", http, &[protobuf]), "not_found"),
             (head("GET", "/v1/metrics", http, &[protobuf]), "not_found"),
             (head("GET", "/v1/traces", http, &[protobuf]), "method"),
+            (head("POST", "/v1development/profiles", http, &[protobuf]), "http_protobuf"),
+            (
+                head("POST", "/v1development/profiles", http, &[("content-type", "application/json")]),
+                "media_type",
+            ),
             (head("POST", "/v1/traces", http, &[]), "media_type"),
             (head("POST", "/v1/traces", http, &[protobuf, protobuf]), "media_type"),
             (head("POST", "/v1/traces", http, &[protobuf, ("content-encoding", "br")]), "encoding"),

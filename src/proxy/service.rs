@@ -97,7 +97,9 @@ fn record(
         duration,
         body_bytes: notes.body_bytes,
     });
-    gateway.metrics.items(listener, notes.items);
+    if notes.route.is_some_and(|route| route.signal.limits_items()) {
+        gateway.metrics.items(listener, notes.items);
+    }
 
     let seen = Seen { arrival, protocol, outcome, status, duration };
     seen.access_line(notes);

@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 
-use super::{Inspection, Malformed, Rules, inspect};
+use super::{Depth, Inspection, Malformed, Rules, inspect};
 use crate::otlp::{
     TraceId,
     signal::Signal,
@@ -25,6 +25,7 @@ fn rules() -> Rules {
         trace_id: TraceId::from_lower_hex("abababababababababababababababab"),
         max_item_size: 4096,
         refuse_unknown: false,
+        depth: Depth::Full,
     }
 }
 

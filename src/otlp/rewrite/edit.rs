@@ -2,74 +2,89 @@
 //! looks no deeper than it has to, so it holds only for bodies that were inspected before; any
 //! other is refused or comes out as malformed as it came in, but never breaks the walk.
 
+use smallvec::SmallVec;
+
 use super::{
     Policy, Rewritten,
+    dictionary::Dictionary,
     plan::{Frame, Plan},
 };
 use crate::otlp::{
     inspect::Malformed,
-    schema::{ENTITY_REF, MAX_RESOURCES, RESOURCE, SCOPE, Schema, Table, number},
-    wire::{Field, Payload, Reader},
+    schema::{ENTITY_REF, Kind, MAX_RESOURCES, RESOURCE, SCOPE, Schema, Table, number},
+    wire::{Field, Reader},
 };
 
 /// One pass over one request.
 pub(super) struct Editor<'a> {
-    pub(super) policy: &'a Policy,
-    pub(super) schema: &'static Schema,
-    pub(super) budget: u64,
-    pub(super) plan: Plan,
-    pub(super) done: Rewritten,
+    policy: &'a Policy,
+    schema: &'static Schema,
+    dictionary: Dictionary,
+    budget: u64,
+    plan: Plan,
+    done: Rewritten,
+    /// The messages that the walk is in and that may have to lose something, the outermost first.
+    open: SmallVec<[Edit; 8]>,
 }
 
 /// A message that stays one range of the old body until the first of its fields has to go.
 struct Edit {
     number: u32,
     content: usize,
+    /// Where the field begins that the walk is in.
+    at: usize,
     frame: Option<Frame>,
 }
 
-impl Edit {
-    fn of(field: &Field<'_>, reader: &Reader<'_>) -> Self {
-        Self { number: field.number, content: reader.position(), frame: None }
-    }
-
-    fn keep(&self, plan: &mut Plan, field: &Field<'_>) -> Result<(), Malformed> {
-        if self.frame.is_some() { plan.field(field) } else { Ok(()) }
-    }
-
-    /// From the byte `at` on, only what is kept expressly goes into the new message.
-    fn cut(&mut self, plan: &mut Plan, at: usize) -> Result<(), Malformed> {
-        if self.frame.is_none() {
-            self.frame = Some(plan.open(self.number)?);
-            plan.input(self.content, at)?;
+impl<'a> Editor<'a> {
+    pub(super) fn new(
+        policy: &'a Policy,
+        schema: &'static Schema,
+        dictionary: Dictionary,
+        budget: u64,
+        stamp_len: usize,
+    ) -> Self {
+        Self {
+            policy,
+            schema,
+            dictionary,
+            budget,
+            plan: Plan::new(stamp_len),
+            done: Rewritten::default(),
+            open: SmallVec::new(),
         }
-        Ok(())
     }
-}
 
-impl Editor<'_> {
+    /// What leaves, and the counts.
+    pub(super) fn end(self) -> (Plan, Rewritten) {
+        (self.plan, self.done)
+    }
+
     /// `ExportXServiceRequest`
     pub(super) fn request(&mut self, body: &[u8]) -> Result<(), Malformed> {
         let mut reader = Reader::new(body);
         let mut entries = 0_u64;
         while let Some(field) = reader.field()? {
-            if field.number == number::ENTRY {
-                entries = entries.saturating_add(1);
-                if entries > MAX_RESOURCES {
-                    return Err(Malformed("the request holds more than 1000 resources"));
+            match self.schema.request.row(field.number).map(|row| row.kind) {
+                Some(Kind::Entry(_)) => {
+                    entries = entries.saturating_add(1);
+                    if entries > MAX_RESOURCES {
+                        return Err(Malformed("the request holds more than 1000 resources"));
+                    }
+                    self.entry(&field)?;
                 }
-                self.entry(&field)?;
-            } else if self.schema.request.knows(field.number) {
-                self.plan.field(&field)?;
-            } else {
-                self.count_unknown();
+                Some(_) if self.policy.strip_items => self.dictionary(&field)?,
+                Some(_) => self.plan.field(&field)?,
+                None => self.count_unknown(),
             }
         }
         Ok(())
     }
 
-    /// `ResourceX`: first its one resource, made of all that it had, then the rest as it came.
+    /// `ResourceX`: first its one resource, made of all that it had, then the rest as it came. One
+    /// without items does not leave: it says nothing, and a stamp on it would outweigh it by far.
     fn entry(&mut self, entry: &Field<'_>) -> Result<(), Malformed> {
+        let (mark, kept) = (self.plan.mark(), self.done.kept);
         let frame = self.plan.open(entry.number)?;
         let resource = self.plan.open(number::RESOURCE)?;
         let mut reader = entry.message()?;
@@ -86,12 +101,18 @@ impl Editor<'_> {
             match field.number {
                 number::RESOURCE => {}
                 number::SCOPES => self.scopes(&field)?,
-                other if self.schema.entry.legacy == Some(other) => {
-                    return Err(Malformed("the request uses a field that OTLP removed"));
-                }
-                other if self.schema.entry.knows(other) => self.plan.field(&field)?,
-                _ => self.count_unknown(),
+                other => match self.schema.entry.row(other).map(|row| row.kind) {
+                    Some(Kind::Legacy(_)) => {
+                        return Err(Malformed("the request uses a field that OTLP removed"));
+                    }
+                    Some(_) => self.plan.field(&field)?,
+                    None => self.count_unknown(),
+                },
             }
+        }
+        if self.done.kept == kept {
+            self.plan.rewind(&mark);
+            return Ok(());
         }
         self.plan.close(&frame)
     }
@@ -116,122 +137,154 @@ impl Editor<'_> {
     /// It does so whether or not the resource had such an attribute: after the stamp it would tie
     /// the sender's entity to what the gateway vouches for.
     fn entity_ref(&mut self, entity: &Field<'_>) -> Result<(), Malformed> {
-        let mut reader = entity.message()?;
+        let mark = self.plan.mark();
         let mut forged = false;
+        let mut reader = self.enter(entity)?;
         while let Some(field) = reader.field()? {
-            forged |= field.number == number::ID_KEYS && self.policy.protected.contains(field.bytes()?);
-        }
-        let mut reader = entity.message()?;
-        let mut edit = Edit::of(entity, &reader);
-        while let Some(field) = reader.field()? {
-            let unknown = !ENTITY_REF.knows(field.number);
-            if unknown {
+            let is_protected = match field.number {
+                number::ID_KEYS | number::DESCRIPTION_KEYS => self.policy.protected.contains(field.bytes()?),
+                _ => false,
+            };
+            forged |= is_protected && field.number == number::ID_KEYS;
+            if !ENTITY_REF.knows(field.number) {
                 self.count_unknown();
-            }
-            let described =
-                field.number == number::DESCRIPTION_KEYS && self.policy.protected.contains(field.bytes()?);
-            match () {
-                () if forged => {}
-                () if unknown || described => edit.cut(&mut self.plan, field.start)?,
-                () => edit.keep(&mut self.plan, &field)?,
+                self.cut(&field)?;
+            } else if is_protected {
+                self.cut(&field)?;
+            } else {
+                self.keep(&field)?;
             }
         }
-        match edit.frame {
-            Some(frame) => self.plan.close(&frame),
-            None if forged => Ok(()),
-            None => self.plan.field(entity),
+        self.leave(entity)?;
+        if forged {
+            self.plan.rewind(&mark);
         }
+        Ok(())
     }
 
-    /// `ScopeX`: items are kept or left out whole, or only lose protected attributes.
+    /// `ScopeX`: items are kept or left out whole, or only lose protected attributes. One without
+    /// items does not leave.
     fn scopes(&mut self, scopes: &Field<'_>) -> Result<(), Malformed> {
-        let mut reader = scopes.message()?;
-        let mut edit = Edit::of(scopes, &reader);
+        let (mark, kept) = (self.plan.mark(), self.done.kept);
         let Policy { max_item_size, strip_scope, strip_items, .. } = *self.policy;
+        let mut reader = self.enter(scopes)?;
         while let Some(field) = reader.field()? {
             match field.number {
                 number::ITEMS => {
                     if field.bytes()?.len() > max_item_size {
                         self.done.oversize = self.done.oversize.saturating_add(1);
-                        edit.cut(&mut self.plan, field.start)?;
+                        self.cut(&field)?;
                     } else if self.done.kept >= self.budget {
                         self.done.over_budget = self.done.over_budget.saturating_add(1);
-                        edit.cut(&mut self.plan, field.start)?;
+                        self.cut(&field)?;
                     } else {
                         self.done.kept = self.done.kept.saturating_add(1);
                         if strip_items {
-                            let schema = self.schema;
-                            self.strip(&mut edit, &field, schema.item, Some(schema.item_attributes))?;
+                            self.strip(&field, self.schema.item, true)?;
                         } else {
-                            edit.keep(&mut self.plan, &field)?;
+                            self.keep(&field)?;
                         }
                     }
                 }
-                number::SCOPE => {
-                    let attributes = strip_scope.then_some(number::SCOPE_ATTRIBUTES);
-                    self.strip(&mut edit, &field, &SCOPE, attributes)?;
-                }
-                known if self.schema.scopes.knows(known) => edit.keep(&mut self.plan, &field)?,
+                number::SCOPE => self.strip(&field, &SCOPE, strip_scope)?,
+                known if self.schema.scopes.knows(known) => self.keep(&field)?,
                 _ => {
                     self.count_unknown();
-                    edit.cut(&mut self.plan, field.start)?;
+                    self.cut(&field)?;
                 }
             }
         }
-        match edit.frame {
-            Some(frame) => self.plan.close(&frame),
-            None => self.plan.field(scopes),
+        self.leave(scopes)?;
+        if self.done.kept == kept {
+            self.plan.rewind(&mark);
         }
+        Ok(())
     }
 
-    /// A message inside `outer` without the protected ones among its fields `attributes`, and
-    /// without unknown fields if it stands outside the items.
-    fn strip(
-        &mut self,
-        outer: &mut Edit,
-        message: &Field<'_>,
-        table: &Table,
-        attributes: Option<u32>,
-    ) -> Result<(), Malformed> {
-        let mut reader = message.message()?;
-        let mut edit = Edit::of(message, &reader);
-        while let Some(field) = reader.field()? {
-            if table.frame && !table.knows(field.number) {
-                self.count_unknown();
-            } else if attributes == Some(field.number) && self.is_protected(&field)? {
-                self.count_stripped();
-            } else {
-                edit.keep(&mut self.plan, &field)?;
-                continue;
-            }
-            // The outer head must stand before the inner one.
-            outer.cut(&mut self.plan, message.start)?;
-            edit.cut(&mut self.plan, field.start)?;
-        }
-        match edit.frame {
-            Some(frame) => self.plan.close(&frame),
-            None => outer.keep(&mut self.plan, message),
-        }
-    }
-
-    /// Whether a `KeyValue` goes. Its key is the last one, as for every reader.
+    /// A message without unknown fields if it stands outside the items and, if `claims` are to go,
+    /// without protected ones among its attributes and those of the messages in it.
     ///
-    /// A `key_strindex` points into the dictionary of a profile, which no other signal has: a
-    /// reader that found one would take the key from there. Every reader cuts it to 32 bits.
-    fn is_protected(&self, attribute: &Field<'_>) -> Result<bool, Malformed> {
-        let mut reader = attribute.message()?;
-        if let Some(key) = plain_key(reader) {
-            return Ok(self.policy.protected.contains(key));
-        }
-        let (mut key, mut index) = (&[][..], 0_u64);
+    /// It descends as far as the tables of claims do.
+    fn strip(&mut self, message: &Field<'_>, table: &'static Table, claims: bool) -> Result<(), Malformed> {
+        let mut reader = self.enter(message)?;
         while let Some(field) = reader.field()? {
-            match (field.number, field.value) {
-                (number::KEY, Payload::Len(bytes)) => key = bytes,
-                (number::KEY_STRINDEX, Payload::Varint(value)) => index = value & 0xFFFF_FFFF,
-                _ => {}
+            match table.row(field.number).map(|row| row.kind) {
+                None if table.frame => {
+                    self.count_unknown();
+                    self.cut(&field)?;
+                }
+                Some(Kind::KeyValue) if claims && self.is_protected(&field)? => {
+                    self.count_stripped();
+                    self.cut(&field)?;
+                }
+                Some(Kind::Message(inner)) if claims && inner.claims => self.strip(&field, inner, true)?,
+                _ => self.keep(&field)?,
             }
         }
-        Ok(index != 0 || self.policy.protected.contains(key))
+        self.leave(message)
+    }
+
+    /// `ProfilesDictionary`: an attribute with a protected key is replaced by an empty one, because
+    /// profiles name attributes by their place.
+    fn dictionary(&mut self, dictionary: &Field<'_>) -> Result<(), Malformed> {
+        let mut reader = self.enter(dictionary)?;
+        while let Some(field) = reader.field()? {
+            if field.number == number::ATTRIBUTE_TABLE && self.dictionary.is_forged_unit(&field)? {
+                self.count_stripped();
+                self.cut(&field)?;
+                let empty = self.plan.open(field.number)?;
+                self.plan.close(&empty)?;
+            } else {
+                self.keep(&field)?;
+            }
+        }
+        self.leave(dictionary)
+    }
+
+    fn is_protected(&self, attribute: &Field<'_>) -> Result<bool, Malformed> {
+        self.dictionary.is_forged(attribute, &self.policy.protected)
+    }
+
+    /// Goes into a message.
+    fn enter<'b>(&mut self, message: &Field<'b>) -> Result<Reader<'b>, Malformed> {
+        let reader = message.message()?;
+        if let Some(outer) = self.open.last_mut() {
+            outer.at = message.start;
+        }
+        self.open.push(Edit { number: message.number, content: reader.position(), at: 0, frame: None });
+        Ok(reader)
+    }
+
+    /// Keeps a field of the message that the walk is in.
+    #[inline]
+    fn keep(&mut self, field: &Field<'_>) -> Result<(), Malformed> {
+        match self.open.last() {
+            Some(Edit { frame: None, .. }) => Ok(()),
+            _ => self.plan.field(field),
+        }
+    }
+
+    /// Leaves a field out. From here on only what is kept expressly goes into the new message, and
+    /// into all that it stands in.
+    fn cut(&mut self, field: &Field<'_>) -> Result<(), Malformed> {
+        if let Some(inner) = self.open.last_mut() {
+            inner.at = field.start;
+        }
+        for edit in &mut self.open {
+            if edit.frame.is_none() {
+                edit.frame = Some(self.plan.open(edit.number)?);
+                self.plan.input(edit.content, edit.at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Comes out of a message.
+    fn leave(&mut self, message: &Field<'_>) -> Result<(), Malformed> {
+        match self.open.pop() {
+            Some(Edit { frame: Some(frame), .. }) => self.plan.close(&frame),
+            _ => self.keep(message),
+        }
     }
 
     fn count_unknown(&mut self) {
@@ -241,14 +294,4 @@ impl Editor<'_> {
     fn count_stripped(&mut self) {
         self.done.stripped = self.done.stripped.saturating_add(1);
     }
-}
-
-/// The key of a `KeyValue` that is nothing but a short key and then a short value, as nearly every
-/// one is.
-fn plain_key(reader: Reader<'_>) -> Option<&[u8]> {
-    let Some((0x0A, key_len @ 0..0x80, mut rest)) = reader.short() else { return None };
-    let key = rest.take(key_len).ok()?;
-    let Some((0x12, value_len @ 0..0x80, mut rest)) = rest.short() else { return None };
-    rest.take(value_len).ok()?;
-    rest.is_empty().then_some(key)
 }

@@ -13,6 +13,10 @@ use crate::otlp::{
 /// than another piece of the vectored write, and pieces cannot be made to outweigh the body.
 const COPY_BELOW: usize = 1024;
 
+/// How many bytes more than the body has may be spent on copies of the stamp. Beyond that, which
+/// takes a request of nearly nothing but resources, the stamp is shared.
+const STAMPS_BEYOND_BODY: usize = 4096;
+
 /// Offsets are 32 bits wide, so that the plan for the most scattered body stays below its size
 /// times three.
 #[derive(Clone, Copy)]
@@ -35,6 +39,13 @@ pub(super) struct Frame {
     before: usize,
 }
 
+/// A place in the new body that it can be taken back to.
+pub(super) struct Mark {
+    ops: usize,
+    last: Option<Op>,
+    len: usize,
+}
+
 impl Plan {
     /// An empty plan; each [`Plan::stamp`] adds `stamp_len` bytes.
     pub(super) fn new(stamp_len: usize) -> Self {
@@ -44,6 +55,22 @@ impl Plan {
     /// Length of the new body so far, in bytes.
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// The place reached so far.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { ops: self.ops.len(), last: self.ops.last().copied(), len: self.len }
+    }
+
+    /// Takes back all that was added since the mark was made; no frame that was opened before it may
+    /// have been closed since.
+    pub(super) fn rewind(&mut self, mark: &Mark) {
+        self.ops.truncate(mark.ops);
+        // The last range may have been made longer.
+        if let (Some(last), Some(before)) = (self.ops.last_mut(), mark.last) {
+            *last = before;
+        }
+        self.len = mark.len;
     }
 
     /// Begins a message as field `number` (1 to 15: all that are ever rewritten).
@@ -93,38 +120,45 @@ impl Plan {
     }
 
     /// The pieces of the new body: long ranges as slices of the old one, all else in one allocation.
-    pub(super) fn assemble(&self, body: &Bytes, stamp: &[u8]) -> Vec<Bytes> {
+    pub(super) fn assemble(&self, body: &Bytes, stamp: &Bytes) -> Vec<Bytes> {
+        let stamps = self.ops.iter().filter(|op| matches!(op, Op::Stamp)).count();
+        let shared_stamp = stamps.saturating_mul(stamp.len()) > body.len().saturating_add(STAMPS_BEYOND_BODY);
+        let source = |op: &Op| match *op {
+            Op::Head { tag, len } => Source::Head(tag, len),
+            Op::Stamp if shared_stamp => Source::Slice(stamp, stamp),
+            Op::Stamp => Source::Copy(stamp),
+            // A range always lies in the body, because a reader of that body gave it.
+            Op::Input { start, end } => match body.get(start as usize..end as usize).unwrap_or_default() {
+                short if short.len() < COPY_BELOW => Source::Copy(short),
+                long => Source::Slice(body, long),
+            },
+        };
+
         let (mut owned_len, mut slices) = (0_usize, 0_usize);
         for op in &self.ops {
-            let here = match *op {
-                Op::Head { len, .. } => head_len(len),
-                Op::Stamp => stamp.len(),
-                Op::Input { start, end } => {
-                    let copied = range(body, start, end);
-                    slices = slices.saturating_add(usize::from(copied.is_err()));
-                    copied.map_or(0, <[u8]>::len)
-                }
-            };
-            owned_len = owned_len.saturating_add(here);
+            match source(op) {
+                Source::Head(_, len) => owned_len = owned_len.saturating_add(head_len(len)),
+                Source::Copy(bytes) => owned_len = owned_len.saturating_add(bytes.len()),
+                Source::Slice(..) => slices = slices.saturating_add(1),
+            }
         }
         let mut owned = BytesMut::with_capacity(owned_len);
         let mut pieces = Vec::with_capacity(slices.saturating_mul(2).saturating_add(1));
         for op in &self.ops {
-            match *op {
-                Op::Head { tag, len } => {
+            match source(op) {
+                Source::Head(tag, len) => {
                     owned.put_u8(tag);
                     put_varint(&mut owned, u64::from(len));
                 }
-                Op::Stamp => owned.put_slice(stamp),
-                Op::Input { start, end } => match range(body, start, end) {
-                    Ok(short) => owned.put_slice(short),
-                    Err(long) => {
-                        if !owned.is_empty() {
-                            pieces.push(owned.split().freeze());
-                        }
-                        pieces.push(body.slice_ref(long));
+                Source::Copy(bytes) => owned.put_slice(bytes),
+                Source::Slice(whole, part) => {
+                    if !owned.is_empty() {
+                        pieces.push(owned.split().freeze());
                     }
-                },
+                    if !part.is_empty() {
+                        pieces.push(whole.slice_ref(part));
+                    }
+                }
             }
         }
         if !owned.is_empty() {
@@ -134,11 +168,14 @@ impl Plan {
     }
 }
 
-/// A range of the old body: `Ok` if it is to be copied, `Err` if it is to be sliced.
-fn range(body: &Bytes, start: u32, end: u32) -> Result<&[u8], &[u8]> {
-    // A range always lies in the body, because a reader of that body gave it.
-    let bytes = body.get(start as usize..end as usize).unwrap_or_default();
-    if bytes.len() < COPY_BELOW { Ok(bytes) } else { Err(bytes) }
+/// Where the bytes of a part of the new body come from.
+enum Source<'a> {
+    /// A tag and a length, to be written.
+    Head(u8, u32),
+    /// Bytes to be copied.
+    Copy(&'a [u8]),
+    /// A whole and the part of it that is shared.
+    Slice(&'a Bytes, &'a [u8]),
 }
 
 fn head_len(content: u32) -> usize {

@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 
 use super::*;
-use crate::otlp::testkit::{attribute, fixed32, int, len, long_varint, request, span, with_span};
+use crate::otlp::testkit::{TRACE, attribute, fixed32, int, len, long_varint, request, span, with_span};
 use crate::otlp::{inspect, wire};
 
 fn policy() -> Policy {
@@ -34,6 +34,11 @@ fn run(body: &[u8], policy: &Policy, budget: u64) -> (Vec<u8>, Rewritten) {
     assert_eq!(whole.len(), rewritten.len);
     assert!(rewritten.pieces.iter().all(|piece| !piece.is_empty()));
     (whole, rewritten)
+}
+
+/// A request with one entry of this content and, behind it, a span.
+fn with_item(entry: impl AsRef<[u8]>) -> Vec<u8> {
+    request([entry.as_ref(), &len(2, len(2, span([])))].concat())
 }
 
 /// What leaves of a body, and the counts.
@@ -80,17 +85,47 @@ fn the_stamp_is_resource_attributes() {
 /// Guarantees: every entry leaves with exactly one resource that has the stamp.
 #[test]
 fn every_entry_is_stamped() {
-    let body =
-        [request([]), request(len(1, [])), request(len(2, len(2, span([])))), with_span(span([]))].concat();
+    let body = [with_item([]), with_item(len(1, [])), with_span(span([]))].concat();
     let (out, rewritten) = leaves(&body);
     let request = decode(&out);
-    assert_eq!(request.resource_spans.len(), 4);
+    assert_eq!(request.resource_spans.len(), 3);
     for entry in &request.resource_spans {
         let attributes = &entry.resource.as_ref().unwrap().attributes;
         let stamped = Resource::decode(&stamp().encoded()[..]).unwrap().attributes;
         assert!(attributes.ends_with(&stamped));
     }
-    assert_eq!((rewritten.kept, rewritten.stripped), (2, 0));
+    assert_eq!((rewritten.kept, rewritten.stripped), (3, 0));
+}
+
+/// Scenario: entries and scopes without items, before, between and after ones that have some.
+/// Guarantees: only those with items leave, to the byte as they would have left alone.
+#[test]
+fn what_has_no_items_does_not_leave() {
+    let full = with_span(span([]));
+    let empty = [
+        request([]),
+        request(len(1, len(1, attribute("host.name", "vm")))),
+        request([len(2, []), len(2, len(1, len(1, "scope"))), len(3, "url"), int(99, 1)].concat()),
+    ];
+    let body = [&empty[0][..], &full, &empty[1], &empty[2], &full, &empty[0]].concat();
+    let (out, rewritten) = leaves(&body);
+    assert_eq!(out, leaves(&full).0.repeat(2));
+    assert_eq!((rewritten.kept, rewritten.unknown_dropped), (2, 1));
+
+    let scopes = [len(2, len(3, "none")), len(2, len(2, span([]))), len(2, len(1, []))].concat();
+    assert_eq!(leaves(&request(scopes)).0, leaves(&request(len(2, len(2, span([]))))).0);
+    assert!(leaves(&empty.concat()).0.is_empty());
+}
+
+/// Scenario: a thousand entries of next to nothing.
+/// Guarantees: the stamp is shared instead of copied, and what leaves is the same.
+#[test]
+fn many_stamps_are_shared() {
+    let entry = len(1, len(2, len(2, len(1, TRACE))));
+    let (out, rewritten) = leaves(&entry.repeat(1_000));
+    assert_eq!(out, leaves(&entry).0.repeat(1_000));
+    let shared = rewritten.pieces.iter().filter(|piece| piece.as_ptr() == rewritten.pieces[1].as_ptr());
+    assert_eq!(shared.count(), 1_000);
 }
 
 /// Scenario: an empty request.
@@ -133,7 +168,7 @@ fn forged_attributes_go() {
         attributes.extend(len(1, forgery));
         attributes.extend(honest.get(at).map(|honest| len(1, honest)).unwrap_or_default());
     }
-    let body = request(len(1, attributes));
+    let body = with_item(len(1, attributes));
     let keys = [
         "host.name",
         "last.key",
@@ -187,7 +222,7 @@ fn entity_references_to_protected_keys_go() {
         untouched.clone(),
         entity(&["host.id"], &["gitlab.x", "host.name", "ci-job-id"]),
     ];
-    let body = request(len(1, refs.concat()));
+    let body = with_item(len(1, refs.concat()));
     let (_, resource) = resource(&body);
     assert_eq!(resource.entity_refs.len(), 2);
     for entity in resource.entity_refs {
@@ -221,7 +256,12 @@ fn unknown_fields_outside_the_items_go() {
 
     let (out, rewritten) = leaves(&body);
     assert_eq!(rewritten.unknown_dropped, 10);
-    let rules = inspect::Rules { trace_id: None, max_item_size: 4096, refuse_unknown: false };
+    let rules = inspect::Rules {
+        trace_id: None,
+        max_item_size: 4096,
+        refuse_unknown: false,
+        depth: inspect::Depth::Full,
+    };
     assert_eq!(inspect::inspect(Signal::Traces, &body, &rules).unwrap().unknown_fields, 10);
     let found =
         inspect::inspect(Signal::Traces, &out, &inspect::Rules { refuse_unknown: true, ..rules }).unwrap();

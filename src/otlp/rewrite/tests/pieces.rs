@@ -43,7 +43,7 @@ fn offsets_count_from_the_body() {
 #[test]
 fn scattered_ranges_are_copied_together() {
     let pair = [len(1, len(1, "gitlab.")), len(1, [])].concat();
-    let body = request(len(1, pair.repeat(50_000)));
+    let body = with_item(len(1, pair.repeat(50_000)));
     let (_, rewritten) = leaves(&body);
     assert_eq!((rewritten.pieces.len(), rewritten.stripped), (1, 50_000));
 }
@@ -53,7 +53,7 @@ fn scattered_ranges_are_copied_together() {
 #[test]
 fn heads_have_the_right_length() {
     for filler in (100..140).chain(16_300..16_400) {
-        let body = request(len(1, len(1, attribute("k", &"x".repeat(filler)))));
+        let body = with_item(len(1, len(1, attribute("k", &"x".repeat(filler)))));
         let request = decode(&leaves(&body).0);
         assert_eq!(request.resource_spans[0].resource.as_ref().unwrap().attributes.len(), 3, "{filler}");
     }

@@ -1,0 +1,98 @@
+//! Whose key an attribute has, where the key may stand in the dictionary of a profile. It decides
+//! "protected or not" and nothing else.
+
+use super::ProtectedKeys;
+use crate::otlp::{
+    inspect::Malformed,
+    schema::{Schema, number},
+    wire::{Field, Payload, Reader},
+};
+
+/// The dictionary of a request, as far as keys go.
+#[derive(Debug)]
+pub(super) enum Dictionary {
+    /// The signal has none.
+    None,
+    /// Whether each string of `ProfilesDictionary.string_table` is a protected key.
+    Strings(Vec<bool>),
+}
+
+impl Dictionary {
+    /// Reads the string tables of a request: all its dictionaries are one, in the order they come.
+    pub(super) fn of(schema: &Schema, body: &[u8], protected: &ProtectedKeys) -> Result<Self, Malformed> {
+        if !schema.request.knows(number::DICTIONARY) {
+            return Ok(Self::None);
+        }
+        let mut strings = Vec::new();
+        let mut reader = Reader::new(body);
+        while let Some(field) = reader.field()? {
+            if field.number != number::DICTIONARY {
+                continue;
+            }
+            let mut reader = field.message()?;
+            while let Some(field) = reader.field()? {
+                if field.number == number::STRING_TABLE {
+                    strings.push(protected.contains(field.bytes()?));
+                }
+            }
+        }
+        Ok(Self::Strings(strings))
+    }
+
+    /// Whether a `KeyValue` has a protected key. Its key is the last one, as for every reader.
+    pub(super) fn is_forged(
+        &self,
+        attribute: &Field<'_>,
+        protected: &ProtectedKeys,
+    ) -> Result<bool, Malformed> {
+        let mut reader = attribute.message()?;
+        if let Some(key) = plain_key(reader) {
+            return Ok(protected.contains(key));
+        }
+        let (mut key, mut index) = (&[][..], 0);
+        while let Some(field) = reader.field()? {
+            match (field.number, field.value) {
+                (number::KEY, Payload::Len(bytes)) => key = bytes,
+                (number::KEY_STRINDEX, Payload::Varint(value)) => index = value,
+                _ => {}
+            }
+        }
+        Ok(protected.contains(key) || self.is_protected(index))
+    }
+
+    /// Whether a `KeyValueAndUnit` has a protected key.
+    pub(super) fn is_forged_unit(&self, attribute: &Field<'_>) -> Result<bool, Malformed> {
+        let mut index = 0;
+        let mut reader = attribute.message()?;
+        while let Some(field) = reader.field()? {
+            if let (number::UNIT_KEY_STRINDEX, Payload::Varint(value)) = (field.number, field.value) {
+                index = value;
+            }
+        }
+        Ok(self.is_protected(index))
+    }
+
+    /// Whether the string at a place is a protected key. Place 0 stands for no key. A place that
+    /// does not exist could be anything to a reader, as could any place where there is no
+    /// dictionary: both count as protected.
+    fn is_protected(&self, index: u64) -> bool {
+        // Every reader cuts an int32 down to its 32 bits.
+        match (index & 0xFFFF_FFFF, self) {
+            (0, _) => false,
+            (_, Self::None) => true,
+            (index, Self::Strings(strings)) => {
+                usize::try_from(index).ok().and_then(|index| strings.get(index)).copied().unwrap_or(true)
+            }
+        }
+    }
+}
+
+/// The key of a `KeyValue` that is nothing but a short key and then a short value, as nearly every
+/// one is.
+fn plain_key(reader: Reader<'_>) -> Option<&[u8]> {
+    let Some((0x0A, key_len @ 0..0x80, mut rest)) = reader.short() else { return None };
+    let key = rest.take(key_len).ok()?;
+    let Some((0x12, value_len @ 0..0x80, mut rest)) = rest.short() else { return None };
+    rest.take(value_len).ok()?;
+    rest.is_empty().then_some(key)
+}
