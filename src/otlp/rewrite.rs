@@ -120,10 +120,11 @@ pub fn rewrite(
 ) -> Result<Rewritten, Malformed> {
     let schema = schema::of(signal);
     let dictionary = dictionary::Dictionary::of(schema, body, &policy.protected)?;
-    let mut editor = edit::Editor::new(policy, schema, dictionary, budget, stamp.encoded.len());
+    let plan = plan::Plan::new(body, stamp.encoded.len());
+    let mut editor = edit::Editor::new(policy, schema, dictionary, budget, plan);
     editor.request(body)?;
     let (plan, done) = editor.end();
-    Ok(Rewritten { pieces: plan.assemble(body, &stamp.encoded), len: plan.len(), ..done })
+    Ok(Rewritten { pieces: plan.assemble(&stamp.encoded), len: plan.len(), ..done })
 }
 
 #[cfg(test)]

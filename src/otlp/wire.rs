@@ -75,10 +75,8 @@ pub struct Field<'a> {
     pub number: u32,
     /// Its value.
     pub value: Payload<'a>,
-    /// Offset of its tag in the body that the outermost reader was given.
-    pub start: usize,
-    /// Offset of the byte after it.
-    pub end: usize,
+    /// All its bytes, tag and length included.
+    pub raw: &'a [u8],
 }
 
 /// A field's value.
@@ -126,12 +124,12 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A reader of the message that this field holds; its offsets go on counting from the body.
+    /// A reader of the message that this field holds.
     ///
     /// # Errors
     /// [`WireError::Mismatch`] if it holds none.
     pub fn message(&self) -> Result<Reader<'a>, WireError> {
-        self.bytes().map(|rest| Reader { rest, end: self.end })
+        self.bytes().map(Reader::new)
     }
 }
 
@@ -139,20 +137,14 @@ impl<'a> Field<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'a> {
     rest: &'a [u8],
-    end: usize,
 }
 
 impl<'a> Reader<'a> {
-    /// Reads `body`, whose first byte has offset 0.
+    /// Reads a message.
+    #[inline]
     #[must_use]
-    pub const fn new(body: &'a [u8]) -> Self {
-        Self { rest: body, end: body.len() }
-    }
-
-    /// Offset of the next byte in the body that the outermost reader was given.
-    #[must_use]
-    pub const fn position(&self) -> usize {
-        self.end.saturating_sub(self.rest.len())
+    pub const fn new(message: &'a [u8]) -> Self {
+        Self { rest: message }
     }
 
     /// The bytes from here to `later`, a reader of the same message that is further on.
@@ -175,7 +167,7 @@ impl<'a> Reader<'a> {
     #[must_use]
     pub fn short(&self) -> Option<(u8, u8, Self)> {
         match *self.rest {
-            [tag @ 0..0x80, next, ref rest @ ..] => Some((tag, next, Self { rest, end: self.end })),
+            [tag @ 0..0x80, next, ref rest @ ..] => Some((tag, next, Self { rest })),
             _ => None,
         }
     }
@@ -297,10 +289,10 @@ impl<'a> Reader<'a> {
     )]
     #[inline(always)]
     pub fn field(&mut self) -> Result<Option<Field<'a>>, WireError> {
-        let start = self.position();
+        let start = *self;
         let Some(tag) = self.tag()? else { return Ok(None) };
         let value = self.payload(tag.wire)?;
-        Ok(Some(Field { number: tag.number, value, start, end: self.position() }))
+        Ok(Some(Field { number: tag.number, value, raw: start.upto(self) }))
     }
 }
 
@@ -322,6 +314,14 @@ fn long_varint(mut rest: &[u8]) -> Result<(u64, &[u8]), WireError> {
         }
     }
     Err(WireError::Varint)
+}
+
+/// Where `part` stands in `whole`, in bytes from its beginning, if it is a part of it.
+#[inline]
+#[must_use]
+pub fn place_of(part: &[u8], whole: &[u8]) -> Option<usize> {
+    let place = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
+    (place.checked_add(part.len())? <= whole.len()).then_some(place)
 }
 
 /// How many bytes `value` takes as a varint: one to ten.

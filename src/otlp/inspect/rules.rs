@@ -31,13 +31,16 @@ impl Gate {
         if bytes.len() != id.len() && !bytes.is_empty() {
             return Err(wrong_length(id));
         }
-        if let Some(expected) = &self.expected {
+        if id.is_gated()
+            && let Some(expected) = &self.expected
+        {
             let is_own = bytes == expected.as_bytes();
             match id {
-                Id::OwnTrace if is_own => self.own = true,
-                Id::OwnTrace => self.other = true,
-                Id::SetTrace => self.other |= !is_own && bytes.iter().any(|&byte| byte != 0),
-                Id::OtherTrace | Id::Span | Id::Profile => {}
+                Id::OwnTrace => {
+                    self.own |= is_own;
+                    self.other |= !is_own;
+                }
+                _ => self.other |= !is_own && bytes.iter().any(|&byte| byte != 0),
             }
         }
         Ok(())

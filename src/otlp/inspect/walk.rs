@@ -116,20 +116,43 @@ impl<'r> Walk<'r> {
     /// the trace gate.
     fn structure(&mut self, table: &'static Table, content: &[u8]) -> Result<(), Malformed> {
         let mut reader = Reader::new(content);
-        while let Some(tag) = reader.raw_tag()? {
-            match table.look(tag) {
-                Look::Id(id) => self.gate.id(id, reader.bytes()?)?,
-                Look::Message(inner) | Look::MessageMember(inner) if inner.gated => {
-                    self.structure(inner, reader.bytes()?)?;
+        loop {
+            if let Some((tag, next, mut rest)) = reader.short() {
+                match table.look(u32::from(tag)) {
+                    Look::KeyValue | Look::Text | Look::Bytes if next < 0x80 => drop(rest.take(next)?),
+                    Look::Message(inner) if next < 0x80 && !inner.gated => drop(rest.take(next)?),
+                    Look::Id(id) if next < 0x80 => self.gate.id(id, rest.take(next)?)?,
+                    Look::Varint if next < 0x80 => {}
+                    Look::Fixed64 => rest.fixed(7)?,
+                    _ => rest = self.structure_field(table, reader)?,
                 }
-                Look::Varint | Look::IndexMember => drop(reader.varint()?),
-                Look::Fixed64 => reader.fixed(8)?,
-                Look::Fixed32 => reader.fixed(4)?,
-                Look::Unknown => self.unknown(table, tag, &mut reader)?,
-                _ => drop(reader.bytes()?),
+                reader = rest;
+            } else if reader.is_empty() {
+                return Ok(());
+            } else {
+                reader = self.structure_field(table, reader)?;
             }
         }
-        Ok(())
+    }
+
+    fn structure_field<'a>(
+        &mut self,
+        table: &'static Table,
+        mut reader: Reader<'a>,
+    ) -> Result<Reader<'a>, Malformed> {
+        let Some(tag) = reader.raw_tag()? else { return Ok(reader) };
+        match table.look(tag) {
+            Look::Id(id) => self.gate.id(id, reader.bytes()?)?,
+            Look::Message(inner) | Look::MessageMember(inner) if inner.gated => {
+                self.structure(inner, reader.bytes()?)?;
+            }
+            Look::Varint | Look::IndexMember => drop(reader.varint()?),
+            Look::Fixed64 => reader.fixed(8)?,
+            Look::Fixed32 => reader.fixed(4)?,
+            Look::Unknown => self.unknown(table, tag, &mut reader)?,
+            _ => drop(reader.bytes()?),
+        }
+        Ok(reader)
     }
 
     /// Reads a run of attributes: the one at hand, and those of the same field that follow it.

@@ -12,7 +12,7 @@ use super::{
 use crate::otlp::{
     inspect::Malformed,
     schema::{ENTITY_REF, Kind, MAX_RESOURCES, RESOURCE, SCOPE, Schema, Table, number},
-    wire::{Field, Reader},
+    wire::{Field, Reader, place_of},
 };
 
 /// One pass over one request.
@@ -24,35 +24,28 @@ pub(super) struct Editor<'a> {
     plan: Plan,
     done: Rewritten,
     /// The messages that the walk is in and that may have to lose something, the outermost first.
-    open: SmallVec<[Edit; 8]>,
+    open: SmallVec<[Edit<'a>; 8]>,
 }
 
 /// A message that stays one range of the old body until the first of its fields has to go.
-struct Edit {
+struct Edit<'a> {
     number: u32,
-    content: usize,
-    /// Where the field begins that the walk is in.
-    at: usize,
+    content: &'a [u8],
+    /// The field that the walk is in.
+    at: &'a [u8],
     frame: Option<Frame>,
 }
 
 impl<'a> Editor<'a> {
+    /// `budget`: most items that are kept.
     pub(super) fn new(
         policy: &'a Policy,
         schema: &'static Schema,
         dictionary: Dictionary,
         budget: u64,
-        stamp_len: usize,
+        plan: Plan,
     ) -> Self {
-        Self {
-            policy,
-            schema,
-            dictionary,
-            budget,
-            plan: Plan::new(stamp_len),
-            done: Rewritten::default(),
-            open: SmallVec::new(),
-        }
+        Self { policy, schema, dictionary, budget, plan, done: Rewritten::default(), open: SmallVec::new() }
     }
 
     /// What leaves, and the counts.
@@ -61,7 +54,7 @@ impl<'a> Editor<'a> {
     }
 
     /// `ExportXServiceRequest`
-    pub(super) fn request(&mut self, body: &[u8]) -> Result<(), Malformed> {
+    pub(super) fn request(&mut self, body: &'a [u8]) -> Result<(), Malformed> {
         let mut reader = Reader::new(body);
         let mut entries = 0_u64;
         while let Some(field) = reader.field()? {
@@ -83,7 +76,7 @@ impl<'a> Editor<'a> {
 
     /// `ResourceX`: first its one resource, made of all that it had, then the rest as it came. One
     /// without items does not leave: it says nothing, and a stamp on it would outweigh it by far.
-    fn entry(&mut self, entry: &Field<'_>) -> Result<(), Malformed> {
+    fn entry(&mut self, entry: &Field<'a>) -> Result<(), Malformed> {
         let (mark, kept) = (self.plan.mark(), self.done.kept);
         let frame = self.plan.open(entry.number)?;
         let resource = self.plan.open(number::RESOURCE)?;
@@ -118,7 +111,7 @@ impl<'a> Editor<'a> {
     }
 
     /// One occurrence of `ResourceX.resource`: its fields into the resource that is open.
-    fn resource(&mut self, resource: &Field<'_>) -> Result<(), Malformed> {
+    fn resource(&mut self, resource: &Field<'a>) -> Result<(), Malformed> {
         let mut reader = resource.message()?;
         while let Some(field) = reader.field()? {
             match field.number {
@@ -136,7 +129,7 @@ impl<'a> Editor<'a> {
     ///
     /// It does so whether or not the resource had such an attribute: after the stamp it would tie
     /// the sender's entity to what the gateway vouches for.
-    fn entity_ref(&mut self, entity: &Field<'_>) -> Result<(), Malformed> {
+    fn entity_ref(&mut self, entity: &Field<'a>) -> Result<(), Malformed> {
         let mark = self.plan.mark();
         let mut forged = false;
         let mut reader = self.enter(entity)?;
@@ -164,7 +157,7 @@ impl<'a> Editor<'a> {
 
     /// `ScopeX`: items are kept or left out whole, or only lose protected attributes. One without
     /// items does not leave.
-    fn scopes(&mut self, scopes: &Field<'_>) -> Result<(), Malformed> {
+    fn scopes(&mut self, scopes: &Field<'a>) -> Result<(), Malformed> {
         let (mark, kept) = (self.plan.mark(), self.done.kept);
         let Policy { max_item_size, strip_scope, strip_items, .. } = *self.policy;
         let mut reader = self.enter(scopes)?;
@@ -205,7 +198,7 @@ impl<'a> Editor<'a> {
     /// without protected ones among its attributes and those of the messages in it.
     ///
     /// It descends as far as the tables of claims do.
-    fn strip(&mut self, message: &Field<'_>, table: &'static Table, claims: bool) -> Result<(), Malformed> {
+    fn strip(&mut self, message: &Field<'a>, table: &'static Table, claims: bool) -> Result<(), Malformed> {
         let mut reader = self.enter(message)?;
         while let Some(field) = reader.field()? {
             match table.row(field.number).map(|row| row.kind) {
@@ -226,7 +219,7 @@ impl<'a> Editor<'a> {
 
     /// `ProfilesDictionary`: an attribute with a protected key is replaced by an empty one, because
     /// profiles name attributes by their place.
-    fn dictionary(&mut self, dictionary: &Field<'_>) -> Result<(), Malformed> {
+    fn dictionary(&mut self, dictionary: &Field<'a>) -> Result<(), Malformed> {
         let mut reader = self.enter(dictionary)?;
         while let Some(field) = reader.field()? {
             if field.number == number::ATTRIBUTE_TABLE && self.dictionary.is_forged_unit(&field)? {
@@ -241,23 +234,23 @@ impl<'a> Editor<'a> {
         self.leave(dictionary)
     }
 
-    fn is_protected(&self, attribute: &Field<'_>) -> Result<bool, Malformed> {
+    fn is_protected(&self, attribute: &Field<'a>) -> Result<bool, Malformed> {
         self.dictionary.is_forged(attribute, &self.policy.protected)
     }
 
     /// Goes into a message.
-    fn enter<'b>(&mut self, message: &Field<'b>) -> Result<Reader<'b>, Malformed> {
-        let reader = message.message()?;
+    fn enter(&mut self, message: &Field<'a>) -> Result<Reader<'a>, Malformed> {
+        let content = message.bytes()?;
         if let Some(outer) = self.open.last_mut() {
-            outer.at = message.start;
+            outer.at = message.raw;
         }
-        self.open.push(Edit { number: message.number, content: reader.position(), at: 0, frame: None });
-        Ok(reader)
+        self.open.push(Edit { number: message.number, content, at: content, frame: None });
+        Ok(Reader::new(content))
     }
 
     /// Keeps a field of the message that the walk is in.
     #[inline]
-    fn keep(&mut self, field: &Field<'_>) -> Result<(), Malformed> {
+    fn keep(&mut self, field: &Field<'a>) -> Result<(), Malformed> {
         match self.open.last() {
             Some(Edit { frame: None, .. }) => Ok(()),
             _ => self.plan.field(field),
@@ -266,21 +259,22 @@ impl<'a> Editor<'a> {
 
     /// Leaves a field out. From here on only what is kept expressly goes into the new message, and
     /// into all that it stands in.
-    fn cut(&mut self, field: &Field<'_>) -> Result<(), Malformed> {
+    fn cut(&mut self, field: &Field<'a>) -> Result<(), Malformed> {
         if let Some(inner) = self.open.last_mut() {
-            inner.at = field.start;
+            inner.at = field.raw;
         }
         for edit in &mut self.open {
             if edit.frame.is_none() {
                 edit.frame = Some(self.plan.open(edit.number)?);
-                self.plan.input(edit.content, edit.at)?;
+                let before = place_of(edit.at, edit.content).unwrap_or_default();
+                self.plan.input(edit.content.get(..before).unwrap_or_default())?;
             }
         }
         Ok(())
     }
 
     /// Comes out of a message.
-    fn leave(&mut self, message: &Field<'_>) -> Result<(), Malformed> {
+    fn leave(&mut self, message: &Field<'a>) -> Result<(), Malformed> {
         match self.open.pop() {
             Some(Edit { frame: Some(frame), .. }) => self.plan.close(&frame),
             _ => self.keep(message),

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use crate::otlp::{
     inspect::Malformed,
-    wire::{Field, put_varint, varint_len},
+    wire::{Field, place_of, put_varint, varint_len},
 };
 
 /// Ranges of the old body shorter than this are copied into the owned pieces: a copy costs less
@@ -28,6 +28,7 @@ enum Op {
 
 /// The new body so far.
 pub(super) struct Plan {
+    body: Bytes,
     ops: SmallVec<[Op; 32]>,
     len: usize,
     stamp_len: usize,
@@ -47,9 +48,9 @@ pub(super) struct Mark {
 }
 
 impl Plan {
-    /// An empty plan; each [`Plan::stamp`] adds `stamp_len` bytes.
-    pub(super) fn new(stamp_len: usize) -> Self {
-        Self { ops: SmallVec::new(), len: 0, stamp_len }
+    /// An empty plan for parts of this body; each [`Plan::stamp`] adds `stamp_len` bytes.
+    pub(super) fn new(body: &Bytes, stamp_len: usize) -> Self {
+        Self { body: body.clone(), ops: SmallVec::new(), len: 0, stamp_len }
     }
 
     /// Length of the new body so far, in bytes.
@@ -75,12 +76,8 @@ impl Plan {
 
     /// Begins a message as field `number` (1 to 15: all that are ever rewritten).
     pub(super) fn open(&mut self, number: u32) -> Result<Frame, Malformed> {
-        let tag = u8::try_from(number)
-            .ok()
-            .filter(|number| (1..=15).contains(number))
-            .ok_or(Malformed("the message cannot be rewritten"))?
-            << 3
-            | 2;
+        let tag =
+            u8::try_from(number).ok().filter(|number| (1..=15).contains(number)).ok_or(CANNOT)? << 3 | 2;
         let frame = Frame { op: self.ops.len(), before: self.len };
         self.ops.push(Op::Head { tag, len: 0 });
         Ok(frame)
@@ -97,9 +94,10 @@ impl Plan {
     }
 
     /// Adds bytes of the old body; what follows on the last range only makes it longer.
-    pub(super) fn input(&mut self, from: usize, to: usize) -> Result<(), Malformed> {
-        let (start, end) = (offset(from)?, offset(to)?);
-        self.len = self.len.saturating_add(to.saturating_sub(from));
+    pub(super) fn input(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        let at = place_of(bytes, &self.body).ok_or(CANNOT)?;
+        let (start, end) = (offset(at)?, offset(at.saturating_add(bytes.len()))?);
+        self.len = self.len.saturating_add(bytes.len());
         match self.ops.last_mut() {
             Some(Op::Input { end: last, .. }) if *last == start => *last = end,
             _ if start == end => {}
@@ -109,8 +107,9 @@ impl Plan {
     }
 
     /// Adds a whole field of the old body.
+    #[inline]
     pub(super) fn field(&mut self, field: &Field<'_>) -> Result<(), Malformed> {
-        self.input(field.start, field.end)
+        self.input(field.raw)
     }
 
     /// Adds the verified attributes.
@@ -120,14 +119,15 @@ impl Plan {
     }
 
     /// The pieces of the new body: long ranges as slices of the old one, all else in one allocation.
-    pub(super) fn assemble(&self, body: &Bytes, stamp: &Bytes) -> Vec<Bytes> {
+    pub(super) fn assemble(&self, stamp: &Bytes) -> Vec<Bytes> {
+        let body = &self.body;
         let stamps = self.ops.iter().filter(|op| matches!(op, Op::Stamp)).count();
         let shared_stamp = stamps.saturating_mul(stamp.len()) > body.len().saturating_add(STAMPS_BEYOND_BODY);
         let source = |op: &Op| match *op {
             Op::Head { tag, len } => Source::Head(tag, len),
             Op::Stamp if shared_stamp => Source::Slice(stamp, stamp),
             Op::Stamp => Source::Copy(stamp),
-            // A range always lies in the body, because a reader of that body gave it.
+            // A range always lies in the body: `input` found it there.
             Op::Input { start, end } => match body.get(start as usize..end as usize).unwrap_or_default() {
                 short if short.len() < COPY_BELOW => Source::Copy(short),
                 long => Source::Slice(body, long),
@@ -177,6 +177,8 @@ enum Source<'a> {
     /// A whole and the part of it that is shared.
     Slice(&'a Bytes, &'a [u8]),
 }
+
+const CANNOT: Malformed = Malformed("the message cannot be rewritten");
 
 fn head_len(content: u32) -> usize {
     varint_len(u64::from(content)).saturating_add(1)

@@ -1,6 +1,6 @@
 //! Tests of the wire reader: what it takes, what it refuses, where it says fields stand.
 
-use super::{Payload, Reader, Tag, WireError, WireType, put_varint, varint_len};
+use super::{Payload, Reader, Tag, WireError, WireType, place_of, put_varint, varint_len};
 
 fn varint(bytes: &[u8]) -> Result<u64, WireError> {
     Reader::new(bytes).varint()
@@ -17,7 +17,7 @@ fn varints_come_back() {
         assert_eq!(bytes.len(), varint_len(value), "{value}");
         let mut reader = Reader::new(&bytes);
         assert_eq!(reader.varint(), Ok(value));
-        assert_eq!(reader.position(), bytes.len());
+        assert!(reader.is_empty());
     }
 }
 
@@ -89,7 +89,8 @@ fn fields_say_where_they_stand() {
     let mut reader = Reader::new(&body);
     let mut seen = Vec::new();
     while let Some(field) = reader.field().unwrap() {
-        seen.push((field.number, field.value, field.start..field.end));
+        let start = place_of(field.raw, &body).unwrap();
+        seen.push((field.number, field.value, start..start + field.raw.len()));
     }
     assert_eq!(
         seen,
@@ -108,7 +109,7 @@ fn fields_say_where_they_stand() {
 }
 
 /// Scenario: a message inside a message, and a length that is longer than what is left.
-/// Guarantees: inner offsets count from the outermost body; the length is refused, even the largest one.
+/// Guarantees: a field's place in the outermost body is known, and what is no part of it has none; the length is refused, even the largest one.
 #[test]
 fn inner_messages_and_lengths() {
     let body = [0x08, 1, 0x12, 3, 0x1A, 1, b'x'];
@@ -116,7 +117,9 @@ fn inner_messages_and_lengths() {
     reader.field().unwrap();
     let outer = reader.field().unwrap().unwrap();
     let inner = outer.message().unwrap().field().unwrap().unwrap();
-    assert_eq!((inner.start, inner.end, inner.bytes()), (4, 7, Ok(&b"x"[..])));
+    assert_eq!((place_of(inner.raw, &body), inner.raw.len(), inner.bytes()), (Some(4), 3, Ok(&b"x"[..])));
+    assert_eq!(place_of(&body, inner.raw), None);
+    assert_eq!(place_of(&body[5..], &body[..6]), None);
 
     for length in [2, 0x7F, u64::from(u32::MAX), u64::MAX] {
         let mut bytes = vec![0x0A];
