@@ -19,7 +19,8 @@ use crate::{
     telemetry::RateCap,
     tls,
     validate::{
-        ASSERTED_KEYS, IdentityPolicy, Validator,
+        IdentityPolicy, Validator,
+        attributes::{protected_keys, protected_prefixes},
         credentials::{Digester, HeaderNames},
         fixed::Fixed,
         gitlab::Gitlab,
@@ -141,7 +142,9 @@ pub(super) fn gateway(
         (_, Asked::Fixed(fixed)) => (Authority::Fixed(Arc::new(fixed)), None),
     };
     if before.is_some() && kept.is_none() {
-        tracing::warn!("the authority changed: its verdict cache starts empty");
+        tracing::warn!(
+            "the authority or what is written of its word changed: the verdict cache starts empty"
+        );
     }
     let gateway = Gateway {
         validator: authority.validator(),
@@ -175,7 +178,7 @@ enum Asked {
 }
 
 fn authority(config: &Config, lasting: &Lasting) -> Result<Asked, StartError> {
-    let identity = IdentityPolicy::new(&config.attributes.service_name);
+    let identity = IdentityPolicy::from_config(config);
     let digester = Arc::clone(&lasting.digester);
     if config.fixed.file.as_os_str().is_empty() {
         Gitlab::new(&config.gitlab, identity, digester, Arc::clone(&lasting.metrics))
@@ -198,7 +201,7 @@ fn same_authority(before: &Config, now: &Config) -> bool {
     };
     asked(before) == asked(now)
         && before.fixed == now.fixed
-        && before.attributes.service_name == now.attributes.service_name
+        && IdentityPolicy::from_config(before) == IdentityPolicy::from_config(now)
 }
 
 /// All files that the configuration names and that can't be read, so that an operator mends them in
@@ -240,8 +243,9 @@ fn authority_files(config: &Config) -> Vec<Option<Vec<u8>>> {
 
 fn policy(config: &Config) -> Policy {
     let attributes = &config.attributes;
-    let keys = ASSERTED_KEYS.iter().copied().chain(attributes.protected.keys.iter().map(String::as_str));
-    let prefixes = attributes.protected.prefixes.iter().map(String::as_str);
+    let (sets, protected) = (&attributes.sets, &attributes.protected);
+    let keys = protected_keys(sets).chain(protected.keys.iter().map(String::as_str));
+    let prefixes = protected_prefixes(sets).chain(protected.prefixes.iter().map(String::as_str));
     Policy {
         protected: Arc::new(ProtectedKeys::new(keys, prefixes)),
         strip_scope: attributes.also_strip.contains(&AlsoStrip::Scope),

@@ -314,6 +314,16 @@ fn attributes(config: &Config, problems: &mut Problems) {
         &["attributes.also_strip", "attributes.mode"],
         "needs attributes.mode: inject; a transparent body is not changed",
     );
+    problems.unless(
+        attributes.sets.is_empty() || attributes.mode == AttributesMode::Inject,
+        &["attributes.sets", "attributes.mode"],
+        "needs attributes.mode: inject; a transparent body is not changed",
+    );
+    if !attributes.gitlab_url.is_empty()
+        && let Err(problem) = base_url(&attributes.gitlab_url)
+    {
+        problems.add(&["attributes.gitlab_url"], problem);
+    }
 }
 
 fn intake(config: &Config, problems: &mut Problems) {

@@ -25,8 +25,8 @@ pub use listener::{Admin, Authentication, Intake, Listener, ListenerTls, Shutdow
 pub use load::{Mistake, Mistakes};
 pub use outlets::{ClientTls, Collector, Log, LogFormat, LogLevel, Protocol};
 pub use rules::{
-    AlsoStrip, Attributes, AttributesMode, Limits, Mode, PerClientFailures, PerJob, PerRunner, Protected,
-    Traces,
+    AlsoStrip, AttributeSet, Attributes, AttributesMode, Limits, Mode, PerClientFailures, PerJob, PerRunner,
+    Protected, Traces,
 };
 
 use settings::settings;

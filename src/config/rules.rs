@@ -66,6 +66,11 @@ settings! {
         mode: AttributesMode = AttributesMode::Inject;
         /// The `service.name` that runners' spans get.
         service_name: String = "gitlab-ci-runner".into();
+        /// Sets of verified attributes beside `ci.*` and `service.name`, which are always on: cicd, vcs, gitlab.
+        /// docs/attributes.md lists them. Only with `mode: inject`.
+        sets: Vec<AttributeSet> = Vec::new();
+        /// Base URL under which people open GitLab, for links in attributes; empty: `gitlab.url`.
+        gitlab_url: String = String::new();
         /// Keys that no sender may set, beside the ones that the gateway asserts.
         protected: Protected = Protected::default(), holds Protected;
         /// Where else protected keys are removed: scope, span. Only with `mode: inject`.
@@ -103,6 +108,18 @@ pub enum AttributesMode {
     Inject,
     /// As request headers beside a body that is passed on byte for byte.
     Transparent,
+}
+
+/// A set of verified attributes that is written on demand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttributeSet {
+    /// `OpenTelemetry`'s `cicd.*`.
+    Cicd,
+    /// `OpenTelemetry`'s `vcs.*`.
+    Vcs,
+    /// GitLab's own ids, `gitlab.*`.
+    Gitlab,
 }
 
 /// Where protected keys are removed besides the resource.

@@ -26,7 +26,7 @@ use super::{
 };
 
 /// Longest text that is taken over into an attribute, in bytes.
-const MAX_TEXT: usize = 1024;
+pub(super) const MAX_TEXT: usize = 1024;
 
 /// What status and headers say.
 #[derive(Debug, PartialEq, Eq)]

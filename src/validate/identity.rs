@@ -1,44 +1,51 @@
-//! From what an authority vouched for to an [`Identity`]: which attributes are asserted, in which
-//! type and order. It decides names only; it never judges a credential.
+//! From what an authority vouched for to an [`Identity`]: facts, keys for limits, and the attributes that
+//! are stamped on resources ([`super::attributes`] says which). It never judges a credential.
 
 use std::sync::Arc;
 
-use crate::otlp::{
-    TraceId,
-    rewrite::{Stamp, Value},
+use crate::{
+    config::{AttributeSet, Config},
+    otlp::{TraceId, rewrite::Stamp},
 };
 
 use super::{
     Claims, Identity,
+    attributes::{self, Facts},
     credentials::{Credentials, Digester},
 };
 
-/// Every attribute key that the gateway asserts. No sender may set one, also where the authority
-/// gave no value for it: an absent fact must not become a sender's claim.
-///
-/// Source: the attributes that GitLab's design for job telemetry names, and OpenTelemetry's `service.name`.
-pub const ASSERTED_KEYS: &[&str] = &[
-    "ci.job.id",
-    "ci.project.id",
-    "ci.pipeline.id",
-    "ci.pipeline.source",
-    "ci.runner.id",
-    "ci.runner_manager.system_xid",
-    "ci.runner.type",
-    "service.name",
-];
-
-/// How verified facts become an identity; the same for all verdicts under one configuration.
-#[derive(Clone, Debug)]
+/// How verified facts become an identity; the same for all verdicts under one configuration. Two that
+/// are equal write the same attributes.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityPolicy {
     service_name: Arc<str>,
+    /// Sorted, each once.
+    sets: Arc<[AttributeSet]>,
+    gitlab_url: Option<Arc<str>>,
 }
 
 impl IdentityPolicy {
-    /// A policy under which runners' spans get this `service.name`.
+    /// A policy under which runners' spans get this `service.name`, and no more than what is always on.
     #[must_use]
     pub fn new(service_name: &str) -> Self {
-        Self { service_name: service_name.into() }
+        Self { service_name: service_name.into(), sets: Arc::default(), gitlab_url: None }
+    }
+
+    /// The policy of a configuration.
+    #[must_use]
+    pub fn from_config(config: &Config) -> Self {
+        let mut sets = config.attributes.sets.clone();
+        sets.sort_unstable();
+        sets.dedup();
+        let url = [&config.attributes.gitlab_url, &config.gitlab.url]
+            .map(|url| url.trim_end_matches('/'))
+            .into_iter()
+            .find(|url| !url.is_empty());
+        Self {
+            sets: sets.into(),
+            gitlab_url: url.map(Arc::from),
+            ..Self::new(&config.attributes.service_name)
+        }
     }
 
     /// Makes the identity of a sender. Only after an authority vouched for these credentials.
@@ -55,30 +62,23 @@ impl IdentityPolicy {
             Some(id) => digester.key(&[b"job", &id.to_be_bytes()]),
             None => digester.key(&[b"pair", credentials.digest().as_bytes()]),
         };
-        let stamp = Stamp::new(self.attributes(&claims));
+        let stamp = self.stamp(&claims);
         Identity { trace_id, claims, job_key, runner_key: credentials.runner_key(), stamp }
     }
 
-    /// The verified attributes, those without a value left out, in the order of [`ASSERTED_KEYS`].
-    fn attributes<'a>(&'a self, claims: &'a Claims) -> impl Iterator<Item = (&'a str, Value<'a>)> {
-        let int = |id: Option<u64>| id.and_then(|id| i64::try_from(id).ok()).map(Value::Int);
-        let string = |text: &'a Option<String>| text.as_deref().map(Value::String);
-        let values = [
-            int(claims.job_id),
-            int(claims.project_id),
-            int(claims.pipeline_id),
-            string(&claims.pipeline_source),
-            int(claims.runner_id),
-            string(&claims.runner_manager_system_xid),
-            string(&claims.runner_type),
-            Some(Value::String(&self.service_name)),
-        ];
-        ASSERTED_KEYS.iter().copied().zip(values).filter_map(|(key, value)| Some((key, value?)))
+    /// The verified attributes, encoded.
+    fn stamp(&self, claims: &Claims) -> Stamp {
+        let facts =
+            Facts { claims, service_name: &self.service_name, gitlab_url: self.gitlab_url.as_deref() };
+        let attributes: Vec<_> = attributes::verified(&self.sets, facts).collect();
+        Stamp::new(attributes.iter().map(|(key, value)| (*key, value.encode())))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use AttributeSet::{Cicd, Vcs};
+
     use super::*;
     use crate::validate::credentials::test_support;
 
@@ -95,37 +95,21 @@ mod tests {
         }
     }
 
-    /// Scenario: an authority that told everything, and one that told nothing.
-    /// Guarantees: each fact gets its own key and type; absent facts get none; the service name is always there.
+    /// Scenario: configurations with sets in another order or twice, with other sets, with another address of GitLab.
+    /// Guarantees: policies are equal exactly when they write the same.
     #[test]
-    fn attributes_by_name_and_type() {
-        let policy = IdentityPolicy::new("gitlab-ci-runner");
-        assert_eq!(
-            policy.attributes(&full()).collect::<Vec<_>>(),
-            [
-                ("ci.job.id", Value::Int(7)),
-                ("ci.project.id", Value::Int(9)),
-                ("ci.pipeline.id", Value::Int(8)),
-                ("ci.pipeline.source", Value::String("push")),
-                ("ci.runner.id", Value::Int(10)),
-                ("ci.runner_manager.system_xid", Value::String("s_1")),
-                ("ci.runner.type", Value::String("group_type")),
-                ("service.name", Value::String("gitlab-ci-runner")),
-            ]
-        );
-        assert_eq!(
-            policy.attributes(&Claims::default()).collect::<Vec<_>>(),
-            [("service.name", Value::String("gitlab-ci-runner"))]
-        );
-    }
-
-    /// Scenario: an id that no signed 64-bit attribute can hold.
-    /// Guarantees: it is left out, never wrapped into another job's id.
-    #[test]
-    fn an_id_out_of_range_is_left_out() {
-        let claims = Claims { job_id: Some(u64::MAX), ..Claims::default() };
-        let policy = IdentityPolicy::new("x");
-        assert!(policy.attributes(&claims).all(|(key, _)| key != "ci.job.id"));
+    fn equal_policies_write_the_same() {
+        let policy = |sets: &[AttributeSet], url: &str| {
+            let mut config = Config::default();
+            config.gitlab.url = "https://internal".into();
+            config.attributes.sets = sets.to_vec();
+            config.attributes.gitlab_url = url.into();
+            IdentityPolicy::from_config(&config)
+        };
+        assert_eq!(policy(&[Cicd, Vcs], ""), policy(&[Vcs, Cicd, Vcs], "https://internal/"));
+        assert_ne!(policy(&[Cicd], ""), policy(&[Vcs], ""));
+        assert_ne!(policy(&[Cicd], ""), policy(&[], ""));
+        assert_ne!(policy(&[Cicd], ""), policy(&[Cicd], "https://gitlab.example.com"));
     }
 
     /// Scenario: one job under two token pairs, and two pairs of which no job is known.

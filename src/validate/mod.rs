@@ -2,6 +2,7 @@
 //! when it could not decide ([`Undetermined`]). It never knows HTTP bodies, statuses or limits.
 
 mod answer;
+pub mod attributes;
 mod build_error;
 mod cache_control;
 pub mod credentials;
@@ -22,10 +23,7 @@ use crate::otlp::{TraceId, rewrite::Stamp};
 
 use self::credentials::Credentials;
 
-pub use self::{
-    build_error::BuildError,
-    identity::{ASSERTED_KEYS, IdentityPolicy},
-};
+pub use self::{build_error::BuildError, identity::IdentityPolicy};
 
 /// An authority on credentials, or a cache in front of one.
 pub trait Validator: fmt::Debug + Send + Sync + 'static {

@@ -30,6 +30,13 @@ fn the_configuration_reference_is_current() {
     same("docs/configuration.md", &spangate::config::render::reference());
 }
 
+/// Scenario: the list of attributes is compared with the table that they are written from.
+/// Guarantees: operators read about the attributes that exist.
+#[test]
+fn the_list_of_attributes_is_current() {
+    same("docs/attributes.md", &spangate::validate::attributes::reference());
+}
+
 /// Scenario: the list of metrics is compared with the table that the registry is filled from.
 /// Guarantees: operators read about the metrics that exist.
 #[test]

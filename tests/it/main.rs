@@ -13,6 +13,7 @@
 
 mod admin;
 mod architecture;
+mod attribute_sets;
 mod authority;
 mod canary;
 mod connections;

@@ -327,6 +327,7 @@ fn the_table_of_keys_is_whole() {
         ("`log.level`", &["error", "warn", "info", "debug"]),
         ("`log.format`", &["json", "text"]),
         ("`attributes.mode`", &["inject", "transparent"]),
+        ("`attributes.sets`", &["cicd", "vcs", "gitlab"]),
         ("`attributes.also_strip`", &["scope", "span"]),
         ("`collector.protocol`", &["http", "grpc"]),
         ("`collector.compression`", &["none", "gzip", "zstd"]),
