@@ -23,7 +23,7 @@ const SECTIONS: [Section; 4] = [
     Section {
         set: Some(Cicd),
         title: "`cicd`",
-        about: "OpenTelemetry's semantic conventions for CI/CD, of development status: names may still change. \
+        about: "OpenTelemetry's semantic conventions for CI/CD, which are not yet stable: names may still change. \
                 Ids are strings there. A run is a pipeline, a task run is a job, a worker is a runner.\n\n\
                 Left to senders, because it says how work went and not whose it was: `cicd.pipeline.action.name`, \
                 `cicd.pipeline.result`, `cicd.pipeline.run.state`, `cicd.pipeline.task.run.result`, \
@@ -32,7 +32,7 @@ const SECTIONS: [Section; 4] = [
     Section {
         set: Some(Vcs),
         title: "`vcs`",
-        about: "OpenTelemetry's semantic conventions for version control, of development status. The name of the \
+        about: "OpenTelemetry's semantic conventions for version control, not yet stable either. The name of the \
                 repository is the last part of its path.\n\n\
                 Left to senders, because only they know them: refs, revisions and changes (`vcs.ref.*`, `vcs.change.*`, \
                 `vcs.line_change.type`, `vcs.revision_delta.direction`, and the older `vcs.repository.ref.*` and \

@@ -30,7 +30,7 @@ fn written<'a>(sets: &[AttributeSet], claims: &'a Claims) -> Vec<(&'static str, 
     verified(sets, Facts { claims, service_name: "gitlab-ci-runner", gitlab_url }).collect()
 }
 
-fn opted<'a>(set: AttributeSet, claims: &'a Claims) -> Vec<(&'static str, Verified<'a>)> {
+fn opted(set: AttributeSet, claims: &Claims) -> Vec<(&'static str, Verified<'_>)> {
     written(&[set], claims).split_off(written(&[], claims).len())
 }
 
