@@ -19,9 +19,6 @@ pub(super) fn is_plain(content: &[u8]) -> bool {
 /// bytes once more in the largest piece that fits.
 #[inline]
 fn is_ascii(bytes: &[u8]) -> bool {
-    fn word(bytes: &[u8; 8]) -> u64 {
-        u64::from_ne_bytes(*bytes)
-    }
     const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
     let seen = if let Some(last) = bytes.last_chunk::<16>() {
         let (blocks, _) = bytes.as_chunks::<16>();
@@ -29,7 +26,7 @@ fn is_ascii(bytes: &[u8]) -> bool {
             blocks.iter().fold(u128::from_ne_bytes(*last), |seen, block| seen | u128::from_ne_bytes(*block));
         return all & u128::from_ne_bytes([0x80; 16]) == 0;
     } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
-        word(first) | word(last)
+        u64::from_ne_bytes(*first) | u64::from_ne_bytes(*last)
     } else {
         bytes.iter().fold(0, |seen, byte| seen | u64::from(*byte))
     };
