@@ -1,15 +1,12 @@
 //! Content encodings, in and out: bounded inflation and deflation of whole bodies in memory. It
 //! decides how long an inflated body may become before a byte of it is written, and never holds a
-//! buffer longer than that, whatever the body declares about itself. What a thread needs to work
+//! buffer longer than that by more than a byte, whatever the body declares about itself. What a thread needs to work
 //! with (contexts, windows) is kept for the next body; nothing of a body is.
 
-use std::{cell::Cell, io::Read};
+use bytes::Bytes;
 
-use bytes::{Buf, Bytes, buf::Reader};
-use flate2::{Compress, Compression, FlushCompress, bufread::GzDecoder};
-use zstd::zstd_safe::{
-    CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective, get_frame_content_size,
-};
+mod gzip;
+mod zstd;
 
 /// Output that no ratio is asked of: short bodies of equal spans compress by far more than long ones.
 const RATIO_FREE: usize = 64 << 10;
@@ -20,23 +17,12 @@ const LARGEST_GUESS: usize = 1 << 20;
 /// Shortest buffer that is worth setting up.
 const SMALLEST_GUESS: usize = 512;
 
-/// Largest zstd window, as a power of two: 8 MiB, what every decoder is asked to support.
+/// The level of both encodings on the way out: the collector is near, the processor is what is scarce.
 ///
-/// Source: RFC 8878, section 3.1.1.1.2.
-const ZSTD_WINDOW_LOG: u32 = 23;
-
-/// Most memory of a zstd context that a thread keeps between bodies.
-const ZSTD_CONTEXT_KEPT: usize = 2 << 20;
-
-/// The cheapest level of both encodings: the collector is near, the processor is what is scarce.
+/// Measured on 512 spans of job telemetry (299 kB), gzip: level 1 takes 0.24 ms for 6.2 % of the size, level 2
+/// 0.33 ms for 4.5 %, level 6 1.43 ms for 4.3 %; with less repetition 0.72 ms for 16.7 %, 1.14 ms for 13.9 %,
+/// 2.77 ms for 13.3 %. Zstd at level 1 takes 0.17 ms for 2.9 %.
 const LEVEL: u8 = 1;
-
-thread_local! {
-    static GZIP_IN: Cell<Option<GzDecoder<Reader<Bytes>>>> = const { Cell::new(None) };
-    static GZIP_OUT: Cell<Option<Compress>> = const { Cell::new(None) };
-    static ZSTD_IN: Cell<Option<DCtx<'static>>> = const { Cell::new(None) };
-    static ZSTD_OUT: Cell<Option<CCtx<'static>>> = const { Cell::new(None) };
-}
 
 /// A content encoding of OTLP.
 ///
@@ -109,14 +95,8 @@ pub fn inflate(encoding: Encoding, body: &Bytes, caps: InflateCaps) -> Result<By
     match encoding {
         Encoding::Identity if body.len() > caps.max_size => Err(InflateError::TooLarge),
         Encoding::Identity => Ok(body.clone()),
-        Encoding::Gzip => {
-            let mut source = GzipSource::new(body);
-            gather(&mut source, gzip_declares(body), body.len(), caps)
-        }
-        Encoding::Zstd => {
-            let mut source = ZstdSource::new(body);
-            gather(&mut source, zstd_declares(body), body.len(), caps)
-        }
+        Encoding::Gzip => gather(gzip::Members::new(body), gzip::declares(body), body.len(), caps),
+        Encoding::Zstd => gather(zstd::Frames::new(body), zstd::declares(body), body.len(), caps),
     }
 }
 
@@ -128,15 +108,16 @@ pub fn inflate(encoding: Encoding, body: &Bytes, caps: InflateCaps) -> Result<By
 pub fn deflate(encoding: Encoding, pieces: &[Bytes]) -> Vec<Bytes> {
     match encoding {
         Encoding::Identity => pieces.to_vec(),
-        Encoding::Gzip => vec![gzip(pieces).into()],
-        Encoding::Zstd => vec![zstd(pieces).into()],
+        Encoding::Gzip => vec![gzip::compress(pieces).into()],
+        Encoding::Zstd => vec![zstd::compress(pieces).into()],
     }
 }
 
 /// A body being inflated.
 trait Source {
-    /// Writes the next bytes into `out`, which is not empty; 0 is a proper end of the whole body.
-    fn read(&mut self, out: &mut [u8]) -> Result<usize, InflateError>;
+    /// Appends the next bytes to `out`, which has room for some, into the room that it has; 0 is a
+    /// proper end of the whole body.
+    fn read(&mut self, out: &mut Vec<u8>) -> Result<usize, InflateError>;
 }
 
 /// The longest output that `caps` leave to a body of this length, and what a longer one breaks.
@@ -150,143 +131,29 @@ fn limit(body_len: usize, caps: InflateCaps) -> (usize, InflateError) {
     }
 }
 
-/// Reads a source to its end. The buffer starts at what the body declares, within bounds, doubles,
-/// and never passes the limit: a full one is tried with one byte beside it before it grows.
+/// Reads a source to its end. The buffer starts at what the body declares, within bounds, and
+/// doubles. Its one byte past the limit tells a body that is longer, and one past the declared
+/// length lets the decoder see the end of the body in the same call.
 fn gather(
-    source: &mut impl Source,
+    mut source: impl Source,
     declared: usize,
     body_len: usize,
     caps: InflateCaps,
 ) -> Result<Bytes, InflateError> {
     let (limit, over) = limit(body_len, caps);
-    let mut out = vec![0; declared.clamp(SMALLEST_GUESS, LARGEST_GUESS).min(limit)];
-    let mut filled = 0_usize;
+    let longest = limit.saturating_add(1);
+    let guess = declared.saturating_add(1).clamp(SMALLEST_GUESS, LARGEST_GUESS);
+    let mut out = Vec::with_capacity(guess.min(longest));
     loop {
-        match out.get_mut(filled..) {
-            Some(room) if !room.is_empty() => {
-                let written = source.read(room)?;
-                filled = filled.saturating_add(written);
-                if written == 0 {
-                    break;
-                }
-            }
-            _ => {
-                let mut beside = [0];
-                if source.read(&mut beside)? == 0 {
-                    break;
-                }
-                if filled >= limit {
-                    return Err(over);
-                }
-                let longer = filled.saturating_mul(2).max(SMALLEST_GUESS).min(limit);
-                out.reserve_exact(longer.saturating_sub(filled));
-                out.extend_from_slice(&beside);
-                out.resize(longer, 0);
-                filled = filled.saturating_add(1);
-            }
+        if out.len() == out.capacity() {
+            let longer = out.len().saturating_mul(2).min(longest);
+            out.reserve_exact(longer.saturating_sub(out.len()));
         }
-    }
-    out.truncate(filled);
-    Ok(out.into())
-}
-
-/// The length that the last gzip member declares (its last four bytes); a hint, nothing more.
-fn gzip_declares(body: &[u8]) -> usize {
-    body.last_chunk().map_or(0, |size| usize::try_from(u32::from_le_bytes(*size)).unwrap_or(0))
-}
-
-/// The length that the first zstd frame declares; a hint, nothing more.
-fn zstd_declares(body: &[u8]) -> usize {
-    let size = get_frame_content_size(body).ok().flatten();
-    size.map_or(0, |size| usize::try_from(size).unwrap_or(usize::MAX))
-}
-
-/// Gzip members, one after the other.
-struct GzipSource {
-    decoder: Option<GzDecoder<Reader<Bytes>>>,
-    ended: bool,
-}
-
-impl GzipSource {
-    fn new(body: &Bytes) -> Self {
-        let mut decoder = GZIP_IN.take().unwrap_or_else(|| GzDecoder::new(Bytes::new().reader()));
-        decoder.reset(body.clone().reader());
-        Self { decoder: Some(decoder), ended: false }
-    }
-}
-
-impl Source for GzipSource {
-    fn read(&mut self, out: &mut [u8]) -> Result<usize, InflateError> {
-        while let Some(decoder) = self.decoder.as_mut().filter(|_| !self.ended) {
-            let written = decoder.read(out).map_err(|_| InflateError::Corrupt)?;
-            if written > 0 {
-                return Ok(written);
-            }
-            // One member has ended and its checksum held: whatever follows must be another.
-            let rest = decoder.reset(Bytes::new().reader());
-            self.ended = rest.get_ref().is_empty();
-            decoder.reset(rest);
+        if source.read(&mut out)? == 0 {
+            return Ok(out.into());
         }
-        Ok(0)
-    }
-}
-
-impl Drop for GzipSource {
-    fn drop(&mut self) {
-        if let Some(mut decoder) = self.decoder.take() {
-            decoder.reset(Bytes::new().reader());
-            GZIP_IN.set(Some(decoder));
-        }
-    }
-}
-
-/// Zstd frames, one after the other.
-struct ZstdSource<'a> {
-    context: Option<DCtx<'static>>,
-    body: InBuffer<'a>,
-    between_frames: bool,
-}
-
-impl<'a> ZstdSource<'a> {
-    fn new(body: &'a [u8]) -> Self {
-        let context = ZSTD_IN.take().or_else(|| {
-            let mut context = DCtx::try_create()?;
-            context.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG)).ok()?;
-            Some(context)
-        });
-        Self { context, body: InBuffer::around(body), between_frames: false }
-    }
-}
-
-impl Source for ZstdSource<'_> {
-    fn read(&mut self, out: &mut [u8]) -> Result<usize, InflateError> {
-        let context = self.context.as_mut().ok_or(InflateError::Corrupt)?;
-        let mut out = OutBuffer::around(out);
-        while !(self.between_frames && self.body.pos() == self.body.src.len()) {
-            let before = self.body.pos();
-            let wanted =
-                context.decompress_stream(&mut out, &mut self.body).map_err(|_| InflateError::Corrupt)?;
-            self.between_frames = wanted == 0;
-            if out.pos() > 0 {
-                break;
-            }
-            if !self.between_frames && self.body.pos() == before {
-                // No byte taken and none given with room for it: the frame is cut short.
-                return Err(InflateError::Corrupt);
-            }
-        }
-        Ok(out.pos())
-    }
-}
-
-impl Drop for ZstdSource<'_> {
-    fn drop(&mut self) {
-        // A context that needed a large window gives it back, or every thread would end up with one.
-        if let Some(mut context) = self.context.take()
-            && context.sizeof() <= ZSTD_CONTEXT_KEPT
-            && context.reset(ResetDirective::SessionOnly).is_ok()
-        {
-            ZSTD_IN.set(Some(context));
+        if out.len() > limit {
+            return Err(over);
         }
     }
 }
@@ -302,65 +169,6 @@ fn make_room(out: &mut Vec<u8>) {
     if out.len() == out.capacity() {
         out.reserve(out.len().max(SMALLEST_GUESS));
     }
-}
-
-#[expect(clippy::expect_used, reason = "the encoder has no failure but misuse and lack of memory")]
-fn gzip(pieces: &[Bytes]) -> Vec<u8> {
-    let mut encoder =
-        GZIP_OUT.take().unwrap_or_else(|| Compress::new_gzip(Compression::new(LEVEL.into()), 15));
-    let mut out = Vec::with_capacity(compressed_guess(pieces));
-    for piece in pieces {
-        let mut rest = piece.as_ref();
-        while !rest.is_empty() {
-            make_room(&mut out);
-            let before = encoder.total_in();
-            encoder.compress_vec(rest, &mut out, FlushCompress::None).expect("deflate takes any bytes");
-            let taken = usize::try_from(encoder.total_in().saturating_sub(before)).unwrap_or(usize::MAX);
-            rest = rest.get(taken..).unwrap_or_default();
-        }
-    }
-    loop {
-        make_room(&mut out);
-        let status = encoder.compress_vec(&[], &mut out, FlushCompress::Finish).expect("deflate ends");
-        if status == flate2::Status::StreamEnd {
-            break;
-        }
-    }
-    encoder.reset();
-    GZIP_OUT.set(Some(encoder));
-    out
-}
-
-#[expect(clippy::expect_used, reason = "the encoder has no failure but misuse and lack of memory")]
-fn zstd(pieces: &[Bytes]) -> Vec<u8> {
-    let mut context = ZSTD_OUT.take().unwrap_or_else(|| {
-        let mut context = CCtx::create();
-        context.set_parameter(CParameter::CompressionLevel(LEVEL.into())).expect("level 1 is a level");
-        context
-    });
-    let len = pieces.iter().map(|piece| piece.len() as u64).fold(0, u64::saturating_add);
-    // The length in the frame lets the reader set up one buffer of the right size.
-    context.set_pledged_src_size(Some(len)).expect("no frame is open");
-    let mut out = Vec::with_capacity(compressed_guess(pieces));
-    for piece in pieces {
-        let mut rest = InBuffer::around(piece);
-        while rest.pos() < piece.len() {
-            make_room(&mut out);
-            let at = out.len();
-            let mut room = OutBuffer::around_pos(&mut out, at);
-            context.compress_stream(&mut room, &mut rest).expect("zstd takes any bytes");
-        }
-    }
-    loop {
-        make_room(&mut out);
-        let at = out.len();
-        let left = context.end_stream(&mut OutBuffer::around_pos(&mut out, at)).expect("zstd ends");
-        if left == 0 {
-            break;
-        }
-    }
-    ZSTD_OUT.set(Some(context));
-    out
 }
 
 #[cfg(test)]
