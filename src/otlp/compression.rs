@@ -18,6 +18,7 @@ const LARGEST_GUESS: usize = 1 << 20;
 const SMALLEST_GUESS: usize = 512;
 
 /// The level of both encodings on the way out: the collector is near, the processor is what is scarce.
+/// It does not depend on the level at which a body came in.
 ///
 /// Measured on 512 spans of job telemetry (299 kB), gzip: level 1 takes 0.24 ms for 6.2 % of the size, level 2
 /// 0.33 ms for 4.5 %, level 6 1.43 ms for 4.3 %; with less repetition 0.72 ms for 16.7 %, 1.14 ms for 13.9 %,
@@ -146,7 +147,7 @@ fn gather(
     let mut out = Vec::with_capacity(guess.min(longest));
     loop {
         if out.len() == out.capacity() {
-            let longer = out.len().saturating_mul(2).min(longest);
+            let longer = out.len().saturating_mul(2).saturating_add(1).min(longest);
             out.reserve_exact(longer.saturating_sub(out.len()));
         }
         if source.read(&mut out)? == 0 {

@@ -2,9 +2,12 @@
 
 use std::io::Write;
 
+use ::zstd::zstd_safe::{CCtx, CParameter};
 use flate2::Compression;
 
 use super::*;
+
+mod gzip_members;
 
 const CAPS: InflateCaps = InflateCaps { max_size: 16 << 20, max_ratio: 200 };
 const COMPRESSED: [Encoding; 2] = [Encoding::Gzip, Encoding::Zstd];
@@ -118,10 +121,10 @@ struct Endless<'a> {
 
 impl Source for Endless<'_> {
     fn read(&mut self, out: &mut Vec<u8>) -> Result<usize, InflateError> {
-        let room = out.capacity() - out.len();
+        let room = out.capacity().saturating_sub(out.len());
         assert!(room > 0, "nothing can be read into a full buffer");
         *self.longest = out.capacity().max(*self.longest);
-        *self.given += room;
+        *self.given = self.given.saturating_add(room);
         out.resize(out.capacity(), 0);
         Ok(room)
     }
@@ -219,6 +222,37 @@ fn zstd_windows_are_capped() {
     assert_eq!(inflate(Encoding::Zstd, &frame(23).into(), CAPS).unwrap(), "x");
     let kept = zstd::IN.take().map_or(0, |context| context.sizeof());
     assert!(kept <= zstd::CONTEXT_KEPT, "{kept}");
+}
+
+/// Scenario: zstd frames with a checksum that holds, one that does not, and a dictionary that nobody has.
+/// Guarantees: only the first is read.
+#[test]
+fn zstd_checksums_and_dictionaries() {
+    let body = noise(2_000);
+    let mut context = CCtx::create();
+    context.set_parameter(CParameter::ChecksumFlag(true)).unwrap();
+    let mut good = Vec::with_capacity(3_000);
+    context.compress2(&mut good, &body).unwrap();
+    assert_eq!(inflate(Encoding::Zstd, &good.clone().into(), CAPS).unwrap(), body);
+    for at in good.len() - 4..good.len() {
+        let mut broken = good.clone();
+        broken[at] ^= 1;
+        assert_eq!(inflate(Encoding::Zstd, &broken.into(), CAPS), Err(InflateError::Corrupt), "{at}");
+    }
+    // Descriptor: dictionary id of one byte; one raw last block of one byte.
+    let frame = |dictionary| vec![0x28, 0xb5, 0x2f, 0xfd, 0x01, 0, dictionary, 0x09, 0, 0, b'x'];
+    assert_eq!(inflate(Encoding::Zstd, &frame(0).into(), CAPS).unwrap(), "x");
+    assert_eq!(inflate(Encoding::Zstd, &frame(7).into(), CAPS), Err(InflateError::Corrupt));
+}
+
+/// Scenario: a long body compressed and inflated with zstd.
+/// Guarantees: what the thread keeps for the next body is bounded, both ways.
+#[test]
+fn zstd_contexts_stay_small() {
+    let wire = packed(Encoding::Zstd, &noise(4 << 20));
+    inflate(Encoding::Zstd, &wire, CAPS).unwrap();
+    let (input, output) = (zstd::IN.take().unwrap().sizeof(), zstd::OUT.take().unwrap().sizeof());
+    assert!(input <= zstd::CONTEXT_KEPT && output <= zstd::CONTEXT_KEPT, "{input} {output}");
 }
 
 /// Scenario: encodings as header values.

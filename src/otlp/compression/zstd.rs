@@ -33,7 +33,7 @@ pub(super) fn declares(body: &[u8]) -> usize {
 pub(super) struct Frames<'a> {
     context: Option<DCtx<'static>>,
     body: InBuffer<'a>,
-    between_frames: bool,
+    is_between: bool,
 }
 
 impl<'a> Frames<'a> {
@@ -43,7 +43,7 @@ impl<'a> Frames<'a> {
             context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).ok()?;
             Some(context)
         });
-        Self { context, body: InBuffer::around(body), between_frames: false }
+        Self { context, body: InBuffer::around(body), is_between: false }
     }
 }
 
@@ -52,15 +52,15 @@ impl Source for Frames<'_> {
         let context = self.context.as_mut().ok_or(InflateError::Corrupt)?;
         let at = out.len();
         let mut out = OutBuffer::around_pos(out, at);
-        while !(self.between_frames && self.body.pos() == self.body.src.len()) {
+        while !(self.is_between && self.body.pos() == self.body.src.len()) {
             let before = self.body.pos();
             let wanted =
                 context.decompress_stream(&mut out, &mut self.body).map_err(|_| InflateError::Corrupt)?;
-            self.between_frames = wanted == 0;
+            self.is_between = wanted == 0;
             if out.pos() > at {
                 break;
             }
-            if !self.between_frames && self.body.pos() == before {
+            if !self.is_between && self.body.pos() == before {
                 // No byte taken and none given with room for it: the frame is cut short.
                 return Err(InflateError::Corrupt);
             }
