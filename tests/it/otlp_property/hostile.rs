@@ -1,6 +1,11 @@
 //! Requests that no encoder would write: messages split and repeated, scalars doubled, unknown
 //! fields, needless bytes in varints, and, more rarely, what breaks the format or the protocol.
 
+mod shapes;
+
+use spangate::otlp::signal::Signal;
+
+use self::shapes::{Field, Shape};
 use super::{judge::TRACE, messages::NAMES};
 
 /// Turns entropy into decisions. When it is used up every decision is the plainest one, so that
@@ -21,6 +26,11 @@ enum Wire {
 impl<'a> Dice<'a> {
     pub(super) fn new(entropy: &'a [u8]) -> Self {
         Self { entropy: entropy.iter() }
+    }
+
+    /// A whole request.
+    pub(super) fn request(&mut self, signal: Signal) -> Vec<u8> {
+        self.fields(4, &[], shapes::of(signal))
     }
 
     fn byte(&mut self) -> u8 {
@@ -59,35 +69,69 @@ impl<'a> Dice<'a> {
 
     fn tag(&mut self, number: u32, wire: Wire) -> Vec<u8> {
         let wire = match wire {
-            _ if self.once_in(400) => u64::from(self.below(8)),
+            _ if self.once_in(700) => u64::from(self.below(8)),
             Wire::Varint => 0,
             Wire::Fixed64 => 1,
             Wire::Len => 2,
             Wire::Fixed32 => 5,
         };
-        let high = if self.once_in(600) { 1 << 32 } else { 0 };
+        let high = if self.once_in(1000) { 1 << 32 } else { 0 };
         self.varint(high | (u64::from(number) << 3) | wire)
     }
 
     fn len(&mut self, number: u32, content: &[u8]) -> Vec<u8> {
         let mut length = content.len() as u64;
-        if self.once_in(400) {
+        if self.once_in(700) {
             length = [length + 1, length.saturating_sub(1), u64::MAX, 1 << 31][usize::from(self.below(4))];
         }
         [self.tag(number, Wire::Len), self.varint(length), content.to_vec()].concat()
     }
 
     fn scalar(&mut self, number: u32, wire: Wire) -> Vec<u8> {
-        let value = match wire {
+        if let Wire::Len = wire {
+            return self.len(number, b"bytes");
+        }
+        [self.tag(number, wire), self.number(wire)].concat()
+    }
+
+    fn number(&mut self, wire: Wire) -> Vec<u8> {
+        match wire {
             Wire::Varint => {
                 let value = [0, 1, 5, u64::MAX, 1 << 32][usize::from(self.below(5))];
                 self.varint(value)
             }
-            Wire::Fixed64 => vec![self.byte(); 8],
+            Wire::Fixed64 | Wire::Len => vec![self.byte(); 8],
             Wire::Fixed32 => vec![self.byte(); 4],
-            Wire::Len => return self.len(number, b"bytes"),
-        };
-        [self.tag(number, wire), value].concat()
+        }
+    }
+
+    /// A repeated number: one alone, or any count of them packed, now and then cut short.
+    fn numbers(&mut self, number: u32, wire: Wire) -> Vec<u8> {
+        if self.below(3) == 2 {
+            return self.scalar(number, wire);
+        }
+        let mut packed = Vec::new();
+        for _ in 0..self.below(5) {
+            packed.extend(self.number(wire));
+        }
+        if self.once_in(100) {
+            packed.pop();
+        }
+        if self.once_in(300) {
+            packed.push(0x80);
+        }
+        self.len(number, &packed)
+    }
+
+    /// An index into a table of about ten entries: every reader cuts it to 32 bits.
+    fn index(&mut self) -> u64 {
+        match self.below(16) {
+            0 => u64::MAX,
+            1 => 1 << 32,
+            2 => (1 << 32) | 1,
+            3 => 1 << 31,
+            near => u64::from(near - 4),
+        }
     }
 
     fn unknown(&mut self) -> Vec<u8> {
@@ -104,13 +148,56 @@ impl<'a> Dice<'a> {
             if self.once_in(20) {
                 out.extend(self.unknown());
             }
-            if self.once_in(1500) {
+            if self.once_in(2500) {
                 out.extend(
                     [&[0x0B, 0x0C][..], &[0x00], &[0xC2, 0x3E, 0x00], &[0x80]][usize::from(self.below(4))],
                 );
             }
         }
         out
+    }
+
+    /// A message by its shape: one of the fields `first`, if there are any, then up to `most` others.
+    fn fields(&mut self, most: u8, first: &[Field], others: &[Field]) -> Vec<u8> {
+        let mut out = if first.is_empty() { Vec::new() } else { self.one_of(first) };
+        out.extend(self.message(most, |dice| dice.one_of(others)));
+        out
+    }
+
+    /// One field, by weight.
+    fn one_of(&mut self, fields: &[Field]) -> Vec<u8> {
+        let total = fields.iter().map(|Field(_, weight, _)| weight).sum();
+        let mut at = self.below(total);
+        for &Field(number, weight, ref shape) in fields {
+            if at < weight {
+                return self.field(number, shape);
+            }
+            at -= weight;
+        }
+        Vec::new()
+    }
+
+    fn field(&mut self, number: u32, shape: &Shape) -> Vec<u8> {
+        let content = match shape {
+            Shape::Varint => return self.scalar(number, Wire::Varint),
+            Shape::Fixed64 => return self.scalar(number, Wire::Fixed64),
+            Shape::Fixed32 => return self.scalar(number, Wire::Fixed32),
+            Shape::Varints => return self.numbers(number, Wire::Varint),
+            Shape::Fixed64s => return self.numbers(number, Wire::Fixed64),
+            Shape::Index => {
+                let value = self.index();
+                return [self.tag(number, Wire::Varint), self.varint(value)].concat();
+            }
+            Shape::Text => self.text(),
+            Shape::Key => self.key(),
+            Shape::TraceId => self.id(16),
+            Shape::SpanId => self.id(8),
+            Shape::KeyValue => self.key_value(),
+            Shape::Value => self.any_value(0),
+            Shape::Message(most, fields) => self.fields(*most, &[], fields),
+            Shape::Begun(first, most, fields) => self.fields(*most, first, fields),
+        };
+        self.len(number, &content)
     }
 
     fn text(&mut self) -> Vec<u8> {
@@ -125,9 +212,10 @@ impl<'a> Dice<'a> {
     }
 
     fn id(&mut self, right: usize) -> Vec<u8> {
-        match self.below(10) {
-            0..8 => TRACE[..right].to_vec(),
-            8 => Vec::new(),
+        match self.below(12) {
+            0..9 => TRACE[..right].to_vec(),
+            9 => Vec::new(),
+            10 => vec![0; right],
             _ if self.once_in(8) => vec![1; right - 1],
             _ => vec![9; right],
         }
@@ -140,12 +228,18 @@ impl<'a> Dice<'a> {
     fn any_value(&mut self, nesting: u32) -> Vec<u8> {
         let most = if self.once_in(6) { 3 } else { 1 };
         let deep = nesting < 40 && self.below(5) == 4;
-        let deeper = if nesting > 0 && self.once_in(3) { 8 } else { 1 };
+        let deeper = match self.below(16) {
+            0..4 if nesting > 0 => 8,
+            // About the deepest that is accepted, or that prost reads.
+            4 => 24 + u32::from(self.below(12)),
+            _ => 1,
+        };
+        let lists = self.below(3);
         self.message(most, |dice| match dice.below(8) {
             _ if deep => {
                 let mut inner = dice.any_value(nesting + deeper);
                 for _ in 0..deeper {
-                    let list = dice.below(2) == 1;
+                    let list = lists == 1 || lists == 2 && dice.below(2) == 1;
                     let value = if list { [&b"\x0A\x01k"[..], &dice.len(2, &inner)].concat() } else { inner };
                     let element = dice.len(1, &value);
                     inner = dice.len(if list { 6 } else { 5 }, &element);
@@ -169,101 +263,12 @@ impl<'a> Dice<'a> {
         let mut next = 0;
         self.message(most, |dice| {
             next += 1;
-            match if most == 2 { next } else { dice.below(4) } {
-                2 => {
-                    let value = dice.any_value(0);
-                    dice.len(2, &value)
-                }
-                3 => dice.scalar(3, Wire::Varint),
-                _ => {
-                    let key = dice.key();
-                    dice.len(1, &key)
-                }
-            }
-        })
-    }
-
-    fn nested(&mut self, number: u32, message: impl FnOnce(&mut Self) -> Vec<u8>) -> Vec<u8> {
-        let content = message(self);
-        self.len(number, &content)
-    }
-
-    fn resource(&mut self) -> Vec<u8> {
-        self.message(5, |dice| match dice.below(6) {
-            4 => dice.scalar(2, Wire::Varint),
-            5 => dice.nested(3, |dice| {
-                dice.message(5, |dice| {
-                    let number = 1 + u32::from(dice.below(4));
-                    dice.nested(number, Self::key)
-                })
-            }),
-            _ => dice.nested(1, Self::key_value),
-        })
-    }
-
-    fn scope(&mut self) -> Vec<u8> {
-        self.message(4, |dice| match dice.below(5) {
-            0 => dice.nested(1, Self::text),
-            1 => dice.nested(2, Self::text),
-            2 => dice.scalar(4, Wire::Varint),
-            _ => dice.nested(3, Self::key_value),
-        })
-    }
-
-    fn event_or_link(&mut self, link: bool) -> Vec<u8> {
-        self.message(4, |dice| match (dice.below(6), link) {
-            (0, false) => dice.scalar(1, Wire::Fixed64),
-            (1, false) => dice.nested(2, Self::text),
-            (2, false) => dice.scalar(4, Wire::Varint),
-            (_, false) => dice.nested(3, Self::key_value),
-            (0, true) => dice.nested(1, |dice| dice.id(16)),
-            (1, true) => dice.nested(2, |dice| dice.id(8)),
-            (2, true) => dice.nested(3, Self::text),
-            (3, true) => dice.scalar(5, Wire::Varint),
-            (4, true) => dice.scalar(6, Wire::Fixed32),
-            (_, true) => dice.nested(4, Self::key_value),
-        })
-    }
-
-    fn span(&mut self) -> Vec<u8> {
-        let first = self.nested(1, |dice| dice.id(16));
-        let rest = self.message(7, |dice| match dice.below(20) {
-            0 => dice.nested(1, |dice| dice.id(16)),
-            1 | 2 => dice.nested(2, |dice| dice.id(8)),
-            3 => dice.nested(3, Self::text),
-            4 => dice.nested(4, |dice| dice.id(8)),
-            5 | 6 => dice.nested(5, Self::text),
-            7 => dice.scalar(6, Wire::Varint),
-            8 => dice.scalar(7, Wire::Fixed64),
-            9 => dice.scalar(8, Wire::Fixed64),
-            10 => dice.scalar(16, Wire::Fixed32),
-            11 => dice.nested(11, |dice| dice.event_or_link(false)),
-            12 => dice.nested(13, |dice| dice.event_or_link(true)),
-            13 => dice.nested(15, |dice| [dice.nested(2, Self::text), dice.scalar(3, Wire::Varint)].concat()),
-            14 => dice.scalar(12, Wire::Varint),
-            _ => dice.nested(9, Self::key_value),
-        });
-        [first, rest].concat()
-    }
-
-    fn scope_spans(&mut self) -> Vec<u8> {
-        self.message(5, |dice| match dice.below(6) {
-            0 => dice.nested(1, Self::scope),
-            1 => dice.nested(3, Self::text),
-            _ => dice.nested(2, Self::span),
-        })
-    }
-
-    /// A whole request.
-    pub(super) fn request(&mut self) -> Vec<u8> {
-        self.message(3, |dice| {
-            dice.nested(1, |dice| {
-                dice.message(6, |dice| match dice.below(6) {
-                    0..3 => dice.nested(1, Self::resource),
-                    3 => dice.nested(3, Self::text),
-                    _ => dice.nested(2, Self::scope_spans),
-                })
-            })
+            let (number, shape) = match if most == 2 { next } else { dice.below(4) } {
+                2 => (2, Shape::Value),
+                3 => (3, Shape::Index),
+                _ => (1, Shape::Key),
+            };
+            dice.field(number, &shape)
         })
     }
 }

@@ -1,22 +1,30 @@
-//! The judge: what must hold for one body, said once more in terms of prost's own types and
-//! without a line of the code under test.
+//! The judge: what must hold for one body of any signal, said once more in terms of prost's own
+//! types and without a line of the code under test.
+
+mod raw;
+mod signals;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::{
-    collector::trace::v1::ExportTraceServiceRequest,
+    collector::{
+        logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
+        profiles::v1development::ExportProfilesServiceRequest, trace::v1::ExportTraceServiceRequest,
+    },
     common::v1::{EntityRef, KeyValue},
+    profiles::v1development::KeyValueAndUnit,
     resource::v1::Resource,
-    trace::v1::Span,
 };
 use prost::Message;
 use spangate::otlp::{
     TraceId,
-    inspect::{Depth, Inspection, Rules, inspect},
+    inspect::{Inspection, Rules, inspect},
     rewrite::{Policy, ProtectedKeys, Rewritten, Stamp, Value, rewrite},
     signal::Signal,
 };
+
+use self::signals::{Entry, Export, Item, Scopes};
 
 /// The expected trace.
 pub(super) const TRACE: [u8; 16] = [0xAB; 16];
@@ -31,12 +39,13 @@ const VERIFIED: [(&str, Value<'static>); 3] = [
 
 /// One body and how it is to be treated.
 pub(super) struct Case {
+    pub(super) signal: Signal,
     pub(super) body: Vec<u8>,
     pub(super) strip_scope: bool,
     pub(super) strip_items: bool,
     pub(super) max_item_size: usize,
     pub(super) budget: u64,
-    /// Whether prost wrote the body, so that it can tell how long each span is.
+    /// Whether prost wrote the body, so that it must be accepted and hold nothing unknown.
     pub(super) exact: bool,
 }
 
@@ -46,10 +55,56 @@ pub(super) enum Outcome {
     Refused,
 }
 
-/// All spans, in order.
-pub(super) fn spans(request: &ExportTraceServiceRequest) -> Vec<&Span> {
-    let scopes = request.resource_spans.iter().flat_map(|entry| &entry.scope_spans);
-    scopes.flat_map(|scope| &scope.spans).collect()
+/// Whether each item leaves, by entry and by scope.
+type Fates = Vec<Vec<Vec<bool>>>;
+
+/// What must leave, and what was done for it.
+struct Expected<R> {
+    request: R,
+    /// For each item that is kept, whether it lost an attribute.
+    changed: Vec<bool>,
+    removed: u64,
+}
+
+/// The keys of one request, which in a profile may stand in its dictionary.
+struct Keys {
+    strings: Option<Vec<String>>,
+}
+
+impl Keys {
+    fn of<R: Export>(request: &mut R, signal: Signal) -> Self {
+        let strings = request.dictionary().map(|dictionary| dictionary.string_table.clone());
+        Self { strings: (signal == Signal::Profiles).then(|| strings.unwrap_or_default()) }
+    }
+
+    /// Whether an index into the dictionary points at a protected key, or at nothing.
+    fn points_at_protected(&self, index: i32) -> bool {
+        let strings = self.strings.iter().flatten();
+        let key = usize::try_from(index).ok().and_then(|index| strings.skip(index).next());
+        key.is_none_or(|key| protected(key))
+    }
+
+    /// The same for an entry of the dictionary's table of attributes, which has no key but that
+    /// index: place 0 stands for none, but a reader that looks there finds what is there.
+    fn forged_entry(&self, attribute: &KeyValueAndUnit) -> bool {
+        let zeroth = self.strings.iter().flatten().next();
+        match attribute.key_strindex {
+            0 => zeroth.is_some_and(|key| protected(key)),
+            index => self.points_at_protected(index),
+        }
+    }
+
+    fn forged(&self, attribute: &KeyValue) -> bool {
+        protected(&attribute.key)
+            || (attribute.key_strindex != 0 && self.points_at_protected(attribute.key_strindex))
+    }
+
+    /// Takes the forged ones out and counts them.
+    fn strip(&self, attributes: &mut Vec<KeyValue>) -> u64 {
+        let before = attributes.len();
+        attributes.retain(|attribute| !self.forged(attribute));
+        (before - attributes.len()) as u64
+    }
 }
 
 fn protected(key: &str) -> bool {
@@ -57,17 +112,25 @@ fn protected(key: &str) -> bool {
     KEYS.iter().any(|own| folded(own) == folded(key)) || folded(key).starts_with(PREFIX)
 }
 
-fn forged(attribute: &KeyValue) -> bool {
-    protected(&attribute.key) || attribute.key_strindex != 0
+fn verified() -> Vec<KeyValue> {
+    Resource::decode(&Stamp::new(VERIFIED).encoded()[..]).expect("the stamp").attributes
 }
 
 /// Puts one body through the scanner and the rewriter, and panics if anything does not hold.
 pub(super) fn hold(case: &Case) -> Outcome {
+    match case.signal {
+        Signal::Traces => hold_as::<ExportTraceServiceRequest>(case),
+        Signal::Metrics => hold_as::<ExportMetricsServiceRequest>(case),
+        Signal::Logs => hold_as::<ExportLogsServiceRequest>(case),
+        Signal::Profiles => hold_as::<ExportProfilesServiceRequest>(case),
+    }
+}
+
+fn hold_as<R: Export>(case: &Case) -> Outcome {
     let rules = Rules {
         trace_id: TraceId::from_lower_hex(&"ab".repeat(16)),
         max_item_size: case.max_item_size,
         refuse_unknown: false,
-        depth: Depth::Full,
     };
     let policy = Policy {
         protected: Arc::new(ProtectedKeys::new(KEYS, [PREFIX])),
@@ -76,41 +139,62 @@ pub(super) fn hold(case: &Case) -> Outcome {
         max_item_size: case.max_item_size,
     };
     let stamp = Stamp::new(VERIFIED);
+    let signal = case.signal;
     let body = Bytes::copy_from_slice(&case.body);
-    let rewritten = rewrite(Signal::Traces, &body, &policy, &stamp, case.budget);
-    let strict = inspect(Signal::Traces, &body, &Rules { refuse_unknown: true, ..rules });
-    let Ok(found) = inspect(Signal::Traces, &body, &rules) else {
+    let rewritten = rewrite(signal, &body, &policy, &stamp, case.budget);
+    let strict = inspect(signal, &body, &Rules { refuse_unknown: true, ..rules });
+    let Ok(found) = inspect(signal, &body, &rules) else {
         assert!(strict.is_err(), "strict rules accept what lenient ones refuse");
+        assert!(!case.exact, "what prost wrote is refused");
         return Outcome::Refused;
     };
     assert_eq!(strict.is_err(), found.unknown_fields > 0);
+    assert!(!case.exact || found.unknown_fields == 0, "what prost wrote is unknown");
 
-    let before = ExportTraceServiceRequest::decode(&body[..]).expect("prost refuses what was accepted");
-    counts_agree(&before, &found);
+    let before = R::decode(&body[..]).expect("prost refuses what was accepted");
+    let items = raw::Request::decode(&body[..]).expect("the frame");
+    counts_agree(case, &items, &found);
     let rewritten = rewritten.expect("what was accepted is rewritten");
     let leaves = rewritten.pieces.concat();
     assert_eq!(leaves.len(), rewritten.len);
     tallies_agree(&rewritten, &found, case);
 
-    let after = ExportTraceServiceRequest::decode(&leaves[..]).expect("prost refuses what leaves");
-    vouched_for(&after);
-    let again =
-        inspect(Signal::Traces, &leaves, &Rules { refuse_unknown: true, ..rules }).expect("refused again");
-    assert_eq!((again.items, again.resources), (rewritten.kept, after.resource_spans.len() as u64));
+    let mut after = R::decode(&leaves[..]).expect("prost refuses what leaves");
+    vouched_for(&mut after, signal);
+    let left = raw::Request::decode(&leaves[..]).expect("the frame");
+    let again = inspect(signal, &leaves, &Rules { refuse_unknown: true, ..rules }).expect("refused again");
+    assert_eq!((again.items, again.resources), (rewritten.kept, left.entries.len() as u64));
 
+    let fates = fates(&items, case);
+    let expected = expected(before, &fates, case);
     // By bytes: floats that are no number are not equal to themselves.
-    let expected = expected(before, &after, case);
-    assert_eq!(after.encode_to_vec(), expected.encode_to_vec(), "\nleft {after:#?}\nright {expected:#?}");
+    assert_eq!(
+        after.encode_to_vec(),
+        expected.request.encode_to_vec(),
+        "\nleft {after:#?}\nright {:#?}",
+        expected.request
+    );
+    let all_stay = fates.iter().all(|entry| {
+        !entry.is_empty() && entry.iter().all(|scopes| !scopes.is_empty() && !scopes.contains(&false))
+    });
+    // Where something goes whole, it is left open whether what was in it is counted too.
+    assert!(rewritten.stripped == expected.removed || !all_stay && rewritten.stripped > expected.removed);
+    untouched_to_the_byte(&items, &left, &fates, &expected.changed);
     Outcome::Accepted(found)
 }
 
-fn counts_agree(before: &ExportTraceServiceRequest, found: &Inspection) {
-    let all = spans(before);
+fn counts_agree(case: &Case, items: &raw::Request, found: &Inspection) {
+    let all: Vec<_> = items.items().collect();
+    let count = |test: &dyn Fn(&[u8]) -> bool| all.iter().filter(|item| test(item)).count() as u64;
     assert_eq!(found.items, all.len() as u64);
-    assert_eq!(found.resources, before.resource_spans.len() as u64);
-    // prost keeps the last of several ids, the gate counts every one: never fewer than prost.
-    let foreign = all.iter().filter(|span| span.trace_id != TRACE).count() as u64;
-    assert!(found.foreign >= foreign, "a foreign span passed the gate");
+    assert_eq!(found.resources, items.entries.len() as u64);
+    assert_eq!(found.oversize, count(&|item| item.len() > case.max_item_size));
+    // All that is foreign outside the items counts as one.
+    let outside = u64::from(raw::has_foreign_link(case.signal, &case.body));
+    assert_eq!(found.foreign, count(&|item| raw::is_foreign(case.signal, item)) + outside);
+    // The Collector reads the removed field 1000 as items, and one signal has no such past.
+    let legacy = items.entries.iter().any(|entry| !entry.legacy.is_empty());
+    assert!(!legacy || case.signal == Signal::Profiles, "a removed field passed the gate");
 }
 
 fn tallies_agree(rewritten: &Rewritten, found: &Inspection, case: &Case) {
@@ -122,12 +206,13 @@ fn tallies_agree(rewritten: &Rewritten, found: &Inspection, case: &Case) {
 }
 
 /// Each resource has exactly the verified attributes under protected keys, once each, in order.
-fn vouched_for(after: &ExportTraceServiceRequest) {
-    let verified = Resource::decode(&Stamp::new(VERIFIED).encoded()[..]).expect("the stamp").attributes;
-    for entry in &after.resource_spans {
-        let resource = entry.resource.as_ref().expect("a resource");
+fn vouched_for<R: Export>(after: &mut R, signal: Signal) {
+    let verified = verified();
+    let keys = Keys::of(after, signal);
+    for entry in after.entries() {
+        let resource = entry.resource().as_ref().expect("a resource");
         let under: Vec<_> =
-            resource.attributes.iter().filter(|attribute| forged(attribute)).cloned().collect();
+            resource.attributes.iter().filter(|attribute| keys.forged(attribute)).cloned().collect();
         assert_eq!(under, verified);
         let mut named = resource
             .entity_refs
@@ -137,49 +222,79 @@ fn vouched_for(after: &ExportTraceServiceRequest) {
     }
 }
 
-/// What prost read before, changed as it should be. Which spans are too long prost can tell only
-/// of its own encoding; of any other a span is left out here if it is missing there.
-fn expected(
-    mut request: ExportTraceServiceRequest,
-    after: &ExportTraceServiceRequest,
-    case: &Case,
-) -> ExportTraceServiceRequest {
-    let verified = Resource::decode(&Stamp::new(VERIFIED).encoded()[..]).expect("the stamp").attributes;
+/// Which items leave: those short enough, in order, as far as the budget goes.
+fn fates(items: &raw::Request, case: &Case) -> Fates {
     let mut budget = case.budget;
-    // Of what prost did not write, a span is left out here if it is missing there.
-    let mut left = spans(after).into_iter().map(Message::encode_to_vec).peekable();
-    for entry in &mut request.resource_spans {
-        let resource = entry.resource.get_or_insert_default();
-        resource.attributes.retain(|attribute| !forged(attribute));
+    let mut fate = |item: &Vec<u8>| {
+        let kept = item.len() <= case.max_item_size && budget > 0;
+        budget -= u64::from(kept);
+        kept
+    };
+    let mut fates = Fates::new();
+    for entry in &items.entries {
+        let scopes = entry.scopes.iter().map(|scopes| scopes.items.iter().map(&mut fate).collect());
+        fates.push(scopes.collect());
+    }
+    fates
+}
+
+/// What prost read before, changed as it should be.
+fn expected<R: Export>(mut request: R, fates: &Fates, case: &Case) -> Expected<R> {
+    let verified = verified();
+    let keys = Keys::of(&mut request, case.signal);
+    let mut changed = Vec::new();
+    let mut removed = 0;
+    for (entry, fates) in request.entries().iter_mut().zip(fates) {
+        for (scopes, fates) in entry.scopes().iter_mut().zip(fates) {
+            let mut fates = fates.iter();
+            scopes.items().retain(|_| *fates.next().expect("a fate"));
+            if case.strip_scope
+                && !scopes.items().is_empty()
+                && let Some(scope) = scopes.scope()
+            {
+                removed += keys.strip(&mut scope.attributes);
+            }
+            for item in scopes.items() {
+                let mut stripped = 0;
+                if case.strip_items {
+                    item.own_attributes(&mut |attributes| stripped += keys.strip(attributes));
+                }
+                changed.push(stripped > 0);
+                removed += stripped;
+            }
+        }
+        entry.scopes().retain_mut(|scopes| !scopes.items().is_empty());
+    }
+    request.entries().retain_mut(|entry| !entry.scopes().is_empty());
+    for entry in request.entries() {
+        let resource = entry.resource().get_or_insert_default();
+        removed += keys.strip(&mut resource.attributes);
         resource.attributes.extend(verified.iter().cloned());
         resource.entity_refs.retain(|entity| !entity.id_keys.iter().any(|key| protected(key)));
         for EntityRef { description_keys, .. } in &mut resource.entity_refs {
             description_keys.retain(|key| !protected(key));
         }
-        for scopes in &mut entry.scope_spans {
-            if let Some(scope) = &mut scopes.scope
-                && case.strip_scope
-            {
-                scope.attributes.retain(|attribute| !forged(attribute));
-            }
-            if case.exact {
-                scopes.spans.retain(|span| {
-                    let kept = span.encoded_len() <= case.max_item_size && budget > 0;
-                    budget -= u64::from(kept);
-                    kept
-                });
-            }
-            for span in &mut scopes.spans {
-                if case.strip_items {
-                    span.attributes.retain(|attribute| !forged(attribute));
-                }
-            }
-            if !case.exact {
-                scopes.spans.retain(|span| left.next_if_eq(&span.encode_to_vec()).is_some());
+    }
+    if let Some(dictionary) = request.dictionary()
+        && case.strip_items
+    {
+        // Indices stay what they are, so the entry stays too, but says nothing.
+        for attribute in &mut dictionary.attribute_table {
+            if keys.forged_entry(attribute) {
+                *attribute = KeyValueAndUnit::default();
+                removed += 1;
             }
         }
-        entry.scope_spans.retain(|scopes| !scopes.spans.is_empty());
     }
-    request.resource_spans.retain(|entry| !entry.scope_spans.is_empty());
-    request
+    Expected { request, changed, removed }
+}
+
+/// Items that lost nothing leave byte for byte, with all that prost does not know.
+fn untouched_to_the_byte(before: &raw::Request, after: &raw::Request, fates: &Fates, changed: &[bool]) {
+    let kept = before.items().zip(fates.iter().flatten().flatten()).filter(|(_, kept)| **kept);
+    let after: Vec<_> = after.items().collect();
+    assert_eq!(after.len(), changed.len());
+    for (((before, _), after), changed) in kept.zip(after).zip(changed) {
+        assert!(*changed || before == after, "an item was changed");
+    }
 }

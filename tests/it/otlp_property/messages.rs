@@ -1,16 +1,17 @@
-//! Requests that opentelemetry-proto can build: every field, forged and look-alike keys, missing
-//! and several resources.
+//! Requests that opentelemetry-proto can build: every field of every message, forged and look-alike
+//! keys, missing and several resources. Here is what the signals share.
+
+mod logs;
+mod metrics;
+mod profiles;
+mod traces;
 
 use opentelemetry_proto::tonic::{
-    collector::trace::v1::ExportTraceServiceRequest,
     common::v1::{AnyValue, ArrayValue, EntityRef, InstrumentationScope, KeyValue, KeyValueList, any_value},
     resource::v1::Resource,
-    trace::v1::{
-        ResourceSpans, ScopeSpans, Span, Status,
-        span::{Event, Link},
-    },
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
+use spangate::otlp::signal::Signal;
 
 use super::judge::TRACE;
 
@@ -47,7 +48,7 @@ fn value() -> impl Strategy<Value = AnyValue> {
         6 => text().prop_map(any_value::Value::StringValue),
         1 => any::<bool>().prop_map(any_value::Value::BoolValue),
         2 => any::<i64>().prop_map(any_value::Value::IntValue),
-        1 => any::<u64>().prop_map(|bits| any_value::Value::DoubleValue(f64::from_bits(bits))),
+        1 => double().prop_map(any_value::Value::DoubleValue),
         1 => vec(any::<u8>(), 0..20).prop_map(any_value::Value::BytesValue),
         1 => any::<i32>().prop_map(any_value::Value::StringValueStrindex),
     ];
@@ -64,10 +65,20 @@ fn value() -> impl Strategy<Value = AnyValue> {
 }
 
 fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
-    let index = prop_oneof![9 => Just(0), 1 => any::<i32>()];
+    let index = prop_oneof![8 => Just(0), 1 => index()];
     vec((key(), option::weighted(0.9, value()), index), 0..5).prop_map(|all| {
         all.into_iter().map(|(key, value, key_strindex)| KeyValue { key, value, key_strindex }).collect()
     })
+}
+
+/// An index into a table of about ten entries, now and then past its end or negative.
+fn index() -> impl Strategy<Value = i32> {
+    prop_oneof![8 => 0..10_i32, 1 => -1..30_i32, 1 => any::<i32>()]
+}
+
+/// Any double, NaN in all its forms among them.
+fn double() -> impl Strategy<Value = f64> {
+    any::<u64>().prop_map(f64::from_bits)
 }
 
 fn resource() -> impl Strategy<Value = Resource> {
@@ -96,60 +107,17 @@ fn span_id() -> impl Strategy<Value = Vec<u8>> {
     select(vec![vec![1; 8], vec![0xFF; 8], vec![]])
 }
 
-fn event() -> impl Strategy<Value = Event> {
-    (any::<u64>(), text(), attributes(), any::<u32>()).prop_map(
-        |(time_unix_nano, name, attributes, dropped_attributes_count)| Event {
-            time_unix_nano,
-            name,
-            attributes,
-            dropped_attributes_count,
-        },
-    )
-}
-
-fn link() -> impl Strategy<Value = Link> {
-    (trace_id(), span_id(), text(), attributes(), any::<u32>()).prop_map(
-        |(trace_id, span_id, trace_state, attributes, number)| Link {
-            trace_id,
-            span_id,
-            trace_state,
-            attributes,
-            dropped_attributes_count: number,
-            flags: number,
-        },
-    )
-}
-
-fn span() -> impl Strategy<Value = Span> {
-    let ids = (trace_id(), span_id(), span_id());
-    let status = option::of((text(), any::<i32>()))
-        .prop_map(|status| status.map(|(message, code)| Status { message, code }));
-    let parts = (attributes(), vec(event(), 0..3), vec(link(), 0..2), status);
-    (ids, text(), any::<u32>(), any::<u64>(), parts).prop_map(|(ids, name, number, time, parts)| {
-        let (trace_id, span_id, parent_span_id) = ids;
-        let (attributes, events, links, status) = parts;
-        Span {
-            trace_id,
-            span_id,
-            trace_state: name.clone(),
-            parent_span_id,
-            flags: number,
-            name,
-            kind: number.cast_signed(),
-            start_time_unix_nano: time,
-            end_time_unix_nano: time,
-            attributes,
-            dropped_attributes_count: number,
-            events,
-            dropped_events_count: number,
-            links,
-            dropped_links_count: number,
-            status,
-        }
-    })
-}
-
-fn scope_spans() -> impl Strategy<Value = ScopeSpans> {
+/// The `ResourceX` of a signal around its items, none, one or several in each.
+fn entries<I, S, E>(
+    item: impl Strategy<Value = I>,
+    scopes: fn(Option<InstrumentationScope>, Vec<I>, String) -> S,
+    entry: fn(Option<Resource>, Vec<S>, String) -> E,
+) -> impl Strategy<Value = Vec<E>>
+where
+    I: std::fmt::Debug,
+    S: std::fmt::Debug,
+    E: std::fmt::Debug,
+{
     let scope = (text(), text(), attributes(), any::<u32>()).prop_map(
         |(name, version, attributes, dropped_attributes_count)| InstrumentationScope {
             name,
@@ -158,16 +126,19 @@ fn scope_spans() -> impl Strategy<Value = ScopeSpans> {
             dropped_attributes_count,
         },
     );
-    (option::of(scope), vec(span(), 0..4), text()).prop_map(|(scope, spans, schema_url)| ScopeSpans {
-        scope,
-        spans,
-        schema_url,
-    })
+    let scopes = (option::of(scope), vec(item, 0..4), text())
+        .prop_map(move |(scope, items, schema_url)| scopes(scope, items, schema_url));
+    let entry = (option::of(resource()), vec(scopes, 0..3), text())
+        .prop_map(move |(resource, scopes, schema_url)| entry(resource, scopes, schema_url));
+    vec(entry, 0..3)
 }
 
-/// A whole request.
-pub(super) fn request() -> impl Strategy<Value = ExportTraceServiceRequest> {
-    let entry = (option::of(resource()), vec(scope_spans(), 0..3), text())
-        .prop_map(|(resource, scope_spans, schema_url)| ResourceSpans { resource, scope_spans, schema_url });
-    vec(entry, 0..3).prop_map(|resource_spans| ExportTraceServiceRequest { resource_spans })
+/// A whole request, encoded by prost.
+pub(super) fn body(signal: Signal) -> BoxedStrategy<Vec<u8>> {
+    match signal {
+        Signal::Traces => traces::body().boxed(),
+        Signal::Metrics => metrics::body().boxed(),
+        Signal::Logs => logs::body().boxed(),
+        Signal::Profiles => profiles::body().boxed(),
+    }
 }
