@@ -213,9 +213,9 @@ impl<'a> Dice<'a> {
 
     fn id(&mut self, right: usize) -> Vec<u8> {
         match self.below(12) {
-            0..9 => TRACE[..right].to_vec(),
-            9 => Vec::new(),
-            10 => vec![0; right],
+            0..8 => TRACE[..right].to_vec(),
+            8 => Vec::new(),
+            9 => vec![0; right],
             _ if self.once_in(8) => vec![1; right - 1],
             _ => vec![9; right],
         }

@@ -37,12 +37,18 @@ use Shape::{
 /// `ExportXServiceRequest`
 pub(super) fn of(signal: Signal) -> &'static [Field] {
     match signal {
-        Signal::Traces => &[Field(1, 1, Message(6, SPANS))],
-        Signal::Metrics => &[Field(1, 1, Message(6, METRICS))],
-        Signal::Logs => &[Field(1, 1, Message(6, LOGS))],
-        Signal::Profiles => &[Field(1, 3, Message(6, PROFILES)), Field(2, 2, Message(12, DICTIONARY))],
+        Signal::Traces => TRACES_REQUEST,
+        Signal::Metrics => METRICS_REQUEST,
+        Signal::Logs => LOGS_REQUEST,
+        Signal::Profiles => PROFILES_REQUEST,
     }
 }
+
+static TRACES_REQUEST: &[Field] = &[Field(1, 1, Message(6, SPANS))];
+static METRICS_REQUEST: &[Field] = &[Field(1, 1, Message(6, METRICS))];
+static LOGS_REQUEST: &[Field] = &[Field(1, 1, Message(6, LOGS))];
+static PROFILES_REQUEST: &[Field] =
+    &[Field(1, 3, Message(6, PROFILES)), Field(2, 2, Message(12, DICTIONARY))];
 
 /// `ResourceX` around a `ScopeX`.
 macro_rules! entry {
@@ -133,7 +139,7 @@ static NUMBER: &[Field] = &[
     Field(2, 1, Fixed64),
     Field(3, 1, Fixed64),
     Field(4, 1, Fixed64),
-    Field(5, 2, Message(4, EXEMPLAR)),
+    Field(5, 3, Begun(&[Field(5, 1, TraceId)], 4, EXEMPLAR)),
     Field(6, 1, Fixed64),
     Field(7, 4, KeyValue),
     Field(8, 1, Varint),
@@ -145,7 +151,7 @@ static HISTOGRAM: &[Field] = &[
     Field(5, 1, Fixed64),
     Field(6, 3, Fixed64s),
     Field(7, 3, Fixed64s),
-    Field(8, 2, Message(4, EXEMPLAR)),
+    Field(8, 3, Begun(&[Field(5, 1, TraceId)], 4, EXEMPLAR)),
     Field(9, 4, KeyValue),
     Field(10, 1, Varint),
     Field(11, 1, Fixed64),
@@ -162,7 +168,7 @@ static EXPONENTIAL: &[Field] = &[
     Field(8, 2, Message(3, BUCKETS)),
     Field(9, 2, Message(3, BUCKETS)),
     Field(10, 1, Varint),
-    Field(11, 2, Message(4, EXEMPLAR)),
+    Field(11, 3, Begun(&[Field(5, 1, TraceId)], 4, EXEMPLAR)),
     Field(12, 1, Fixed64),
     Field(13, 1, Fixed64),
     Field(14, 1, Fixed64),
@@ -213,7 +219,7 @@ static DICTIONARY: &[Field] = &[
     Field(1, 1, Message(4, MAPPING)),
     Field(2, 1, Message(4, LOCATION)),
     Field(3, 1, Message(4, FUNCTION)),
-    Field(4, 2, Message(3, &[Field(1, 2, TraceId), Field(2, 1, SpanId)])),
+    Field(4, 2, Begun(&[Field(1, 1, TraceId)], 3, &[Field(1, 1, TraceId), Field(2, 1, SpanId)])),
     Field(5, 8, Key),
     Field(
         6,

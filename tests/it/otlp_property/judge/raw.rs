@@ -146,15 +146,22 @@ pub(super) fn is_foreign(signal: Signal, item: &[u8]) -> bool {
     }
 }
 
+/// Whether a metric holds data more than once: prost merges two of one kind, the Collector takes
+/// the second for all there is.
+pub(super) fn is_contested(signal: Signal, item: &[u8]) -> bool {
+    if signal != Signal::Metrics {
+        return false;
+    }
+    let Metric { gauge, sum, histogram, exponential, summary } = Metric::decode(item).expect("a metric");
+    gauge.len() + sum.len() + histogram.len() + exponential.len() + summary.len() > 1
+}
+
 /// All exemplars of a metric.
 fn exemplars(metric: &[u8]) -> Vec<Exemplar> {
-    let Metric { gauge, sum, histogram, exponential, summary } = Metric::decode(metric).expect("a metric");
-    // prost merges two of one kind, the Collector takes the second for all there is.
-    let kinds = gauge.len() + sum.len() + histogram.len() + exponential.len() + summary.len();
-    assert!(kinds <= 1, "a metric with more than one kind of data passed the gate");
-    let numbers = gauge.into_iter().chain(sum).flat_map(|data| data.data_points);
-    let histograms = histogram.into_iter().flat_map(|data| data.data_points);
-    let exponentials = exponential.into_iter().flat_map(|data| data.data_points);
+    let metric = Metric::decode(metric).expect("a metric");
+    let numbers = metric.gauge.into_iter().chain(metric.sum).flat_map(|data| data.data_points);
+    let histograms = metric.histogram.into_iter().flat_map(|data| data.data_points);
+    let exponentials = metric.exponential.into_iter().flat_map(|data| data.data_points);
     numbers
         .flat_map(|point| point.exemplars)
         .chain(histograms.flat_map(|point| point.exemplars))

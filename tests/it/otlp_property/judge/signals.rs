@@ -16,7 +16,7 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 
 /// `ExportXServiceRequest`
-pub(super) trait Export: Message + Default {
+pub(super) trait Export: Message + Default + std::fmt::Debug {
     type Entry: Entry;
     fn entries(&mut self) -> &mut Vec<Self::Entry>;
     fn dictionary(&mut self) -> Option<&mut ProfilesDictionary> {
