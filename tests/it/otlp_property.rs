@@ -141,7 +141,7 @@ fn hostile_bytes_are_both_accepted_and_refused() {
 /// A field that holds a message, by its number.
 fn within(number: u8, content: &[u8]) -> Vec<u8> {
     let length = u16::try_from(content.len()).expect("short");
-    let length = [(length & 0x7F) as u8 | 0x80, (length >> 7) as u8];
+    let length = ((length << 1) & 0x7F00 | length & 0x7F | 0x80).to_le_bytes();
     [&[number << 3 | 2], &length[..], content].concat()
 }
 

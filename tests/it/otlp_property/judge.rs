@@ -79,15 +79,14 @@ impl Keys {
 
     /// Whether an index into the dictionary points at a protected key, or at nothing.
     fn points_at_protected(&self, index: i32) -> bool {
-        let strings = self.strings.iter().flatten();
-        let key = usize::try_from(index).ok().and_then(|index| strings.skip(index).next());
+        let key = usize::try_from(index).ok().and_then(|index| self.strings.as_ref()?.get(index));
         key.is_none_or(|key| protected(key))
     }
 
     /// The same for an entry of the dictionary's table of attributes, which has no key but that
     /// index: place 0 stands for none, but a reader that looks there finds what is there.
     fn forged_entry(&self, attribute: &KeyValueAndUnit) -> bool {
-        let zeroth = self.strings.iter().flatten().next();
+        let zeroth = self.strings.as_ref().and_then(|strings| strings.first());
         match attribute.key_strindex {
             0 => zeroth.is_some_and(|key| protected(key)),
             index => self.points_at_protected(index),
@@ -123,7 +122,7 @@ impl Drop for OnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let Case { signal, body, strip_scope, strip_items, max_item_size, budget, .. } = self.0;
-            let hex: String = body.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = body.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
             eprintln!("{signal:?} {hex} {strip_scope} {strip_items} {max_item_size} {budget}");
         }
     }

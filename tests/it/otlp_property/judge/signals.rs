@@ -121,9 +121,11 @@ impl Item for Profile {
 impl Item for Metric {
     fn own_attributes(&mut self, visit: &mut dyn FnMut(&mut Vec<KeyValue>)) {
         visit(&mut self.metadata);
-        let mut point = |attributes: &mut Vec<KeyValue>, exemplars: &mut Vec<Exemplar>| {
+        let mut point = |attributes: &mut Vec<KeyValue>, exemplars: &mut [Exemplar]| {
             visit(attributes);
-            exemplars.iter_mut().for_each(|exemplar| visit(&mut exemplar.filtered_attributes));
+            for exemplar in exemplars {
+                visit(&mut exemplar.filtered_attributes);
+            }
         };
         match &mut self.data {
             None => {}
@@ -140,7 +142,7 @@ impl Item for Metric {
                 data.data_points.iter_mut().for_each(|own| point(&mut own.attributes, &mut own.exemplars));
             }
             Some(Data::Summary(data)) => {
-                data.data_points.iter_mut().for_each(|own| point(&mut own.attributes, &mut Vec::new()));
+                data.data_points.iter_mut().for_each(|own| point(&mut own.attributes, &mut []));
             }
         }
     }
