@@ -4,6 +4,10 @@
 //! whether protobuf can say the same: what comes out is what was meant, or nothing is. It never
 //! judges what a request may hold; that is done to the protobuf, as for everybody's.
 //!
+//! Exporters write the same few forms over and over. Each is first looked for as it is usually
+//! written (`usual_key`, `short`); whatever is not that, however wrong, is left to the strict way,
+//! which alone refuses.
+//!
 //! Where the specification leaves a choice:
 //! - a field has two names, `lowerCamelCase` and that of the .proto file; giving it twice, by
 //!   whichever name, is refused, for readers differ in which one counts;
@@ -17,18 +21,19 @@
 //! Source: OTLP specification, "JSON Protobuf Encoding"; "`ProtoJSON` Format" of Protocol Buffers.
 
 mod encode;
+mod fault;
 mod lexer;
+mod number;
 mod scalar;
-
-use std::borrow::Cow;
+mod short;
 
 use super::{
-    schema::{self, ANY_VALUE, KEY_VALUE, Kind, Label, MAX_NESTING, Row, Table},
+    schema::{self, ANY_VALUE, KEY_VALUE, Kind, Label, MAX_NESTING, Row, Table, WINDOW},
     signal::Signal,
-    wire::put_varint,
 };
 use encode::{Encoder, MAX_INPUT};
-use lexer::{Fault, Lexer, Step, Token};
+use fault::{Fault, Step};
+use lexer::{Lexer, Token};
 use scalar::Expected;
 
 /// Why a JSON body was refused; the text is safe to show to the sender.
@@ -42,7 +47,7 @@ pub struct JsonError(pub String);
 /// Reads an `ExportXServiceRequest` in OTLP/JSON and writes it as protobuf.
 ///
 /// Depth is bounded whatever the document is, and memory beside the input stays under ten times its
-/// length even for one of nothing but empty messages (under twice for spans as they are).
+/// length even for one of nothing but zeros of eight bytes each (once for spans as they are).
 ///
 /// # Errors
 /// [`JsonError`] when it is no JSON, or says something that protobuf can't represent.
@@ -55,238 +60,244 @@ pub fn to_protobuf(signal: Signal, json: &[u8]) -> Result<Vec<u8>, JsonError> {
     }
     let text =
         simdutf8::basic::from_utf8(json).map_err(|_| JsonError("the document is not UTF-8".to_owned()))?;
-    let mut decoder = Decoder { json: Lexer::new(text), out: Encoder::default(), nested_values: 0 };
-    decoder
-        .message(schema::of(signal).request)
-        .and_then(|()| decoder.json.end())
-        .map_err(|fault| JsonError(fault.to_string()))?;
+    decode(schema::of(signal).request, text).map_err(|fault| JsonError(fault.to_string()))
+}
+
+fn decode(message: &'static Table, text: &str) -> Result<Vec<u8>, Fault> {
+    let out = Encoder::for_input(text.len());
+    let mut decoder = Decoder { json: Lexer::new(text), out, depth: 0, nested_values: 0 };
+    let end = decoder.message(0, message)?;
+    decoder.json.moved_to(end).end()?;
     Ok(decoder.out.finish())
 }
 
-/// A number as it stands on the wire.
-enum Number {
-    Varint(u64),
-    Fixed32(u32),
-    Fixed64(u64),
-}
-
-/// The field of a message that a key names, and its place in the table.
-fn named(table: &'static Table, key: &str) -> Option<(usize, &'static Row)> {
-    table.rows.iter().enumerate().find(|(_, row)| key == row.name || is_snake_case_of(key, row.name))
-}
-
-fn is_snake_case_of(key: &str, name: &str) -> bool {
-    let mut key = key.bytes();
-    let same = name.bytes().all(|byte| {
-        (!byte.is_ascii_uppercase() || key.next() == Some(b'_'))
-            && key.next() == Some(byte.to_ascii_lowercase())
-    });
-    same && key.next().is_none()
-}
-
+/// Its methods are told where reading has come to, and give the place where they left off.
 struct Decoder<'a> {
     json: Lexer<'a>,
     out: Encoder,
+    /// Arrays and objects that are open.
+    depth: u32,
     nested_values: u32,
 }
 
-impl<'a> Decoder<'a> {
-    fn message(&mut self, message: &'static Table) -> Result<(), Fault> {
-        self.json.open_object()?;
-        let (mut first, mut seen, mut oneof_taken) = (true, 0_u64, false);
-        while let Some(key) = self.json.key(&mut first)? {
-            let Some((place, row)) = named(message, &key) else {
-                self.json.skip()?;
+impl Decoder<'_> {
+    fn message(&mut self, at: usize, message: &'static Table) -> Result<usize, Fault> {
+        let mut json = self.json.moved_to(at);
+        self.depth = json.open(b'{', "expected an object", self.depth)?;
+        let (mut first, mut next, mut seen, mut oneof_taken) = (true, 0, 0_u64, false);
+        while json.member(&mut first)? {
+            let known = if let Some((place, row)) = usual_key(&json, message, next) {
+                json.advance(row.key.len());
+                Some((place, row))
+            } else {
+                let (known, at) = unusual_key(json, message)?;
+                json = json.moved_to(at);
+                known
+            };
+            json.colon()?;
+            let Some((place, row)) = known else {
+                json = json.moved_to(self.skip(json.place())?);
                 continue;
             };
+            next = place.wrapping_add(1);
             let bit =
                 u32::try_from(place).ok().and_then(|place| 1_u64.checked_shl(place)).unwrap_or(u64::MAX);
             let field = if seen & bit == 0 {
-                self.field(row, &mut oneof_taken)
+                self.field(json, row, &mut oneof_taken)
             } else {
-                Err(self.json.fault("given twice, by one or by both of its names"))
+                Err(json.fault("given twice, by one or by both of its names"))
             };
-            field.map_err(|fault| fault.inside(Step::Field(row.name)))?;
+            json = json.moved_to(field.map_err(|fault| fault.inside(Step::Field(row.name)))?);
             seen |= bit;
         }
-        Ok(())
+        self.depth = self.depth.saturating_sub(1);
+        Ok(json.place())
     }
 
-    fn field(&mut self, row: &Row, oneof_taken: &mut bool) -> Result<(), Fault> {
-        if self.json.token()? == Token::Null {
-            return self.json.literal("null");
+    #[inline(never)]
+    fn skip(&self, at: usize) -> Result<usize, Fault> {
+        let mut json = self.json.moved_to(at);
+        json.skip(self.depth)?;
+        Ok(json.place())
+    }
+
+    #[inline]
+    fn field(
+        &mut self,
+        mut json: Lexer<'_>,
+        row: &'static Row,
+        oneof_taken: &mut bool,
+    ) -> Result<usize, Fault> {
+        let usual = matches!(json.next_byte(), Some(b'"' | b'{' | b'[' | b'0'..=b'9'));
+        if !usual && json.token()? == Token::Null {
+            json.literal("null")?;
+            return Ok(json.place());
         }
         match row.label {
-            Label::Member if std::mem::replace(oneof_taken, true) => {
-                Err(self.json.fault("a second value where only one is possible"))
-            }
-            Label::Plain | Label::Optional | Label::Member => self.value(row),
-            Label::Packed => self.packed(row),
-            Label::Repeated => {
-                self.json.open_array()?;
-                let (mut first, mut index) = (true, 0_usize);
-                while self.json.element(&mut first)? {
-                    self.value(row).map_err(|fault| fault.inside(Step::Element(index)))?;
-                    index = index.saturating_add(1);
+            Label::Repeated => return self.repeated(json, row),
+            Label::Packed => return self.packed(json, row),
+            Label::Plain | Label::Optional => {}
+            Label::Member => {
+                if std::mem::replace(oneof_taken, true) {
+                    return Err(json.fault("a second value where only one is possible"));
                 }
-                Ok(())
             }
+        }
+        self.value(json, row)
+    }
+
+    /// An array, each element of which is a field.
+    #[inline(never)]
+    fn repeated(&mut self, mut json: Lexer<'_>, row: &'static Row) -> Result<usize, Fault> {
+        self.depth = json.open(b'[', "expected an array", self.depth)?;
+        let (mut first, mut index) = (true, 0_usize);
+        while json.element(&mut first)? {
+            let value = self.value(json, row);
+            json = json.moved_to(value.map_err(|fault| fault.inside(Step::Element(index)))?);
+            index = index.wrapping_add(1);
+        }
+        self.depth = self.depth.saturating_sub(1);
+        Ok(json.place())
+    }
+
+    /// Numbers in an array, as one field.
+    #[inline(never)]
+    fn packed(&mut self, mut json: Lexer<'_>, row: &'static Row) -> Result<usize, Fault> {
+        json.open(b'[', "expected an array", self.depth)?;
+        let (mut first, mut index) = (true, 0_usize);
+        if !json.element(&mut first)? {
+            return Ok(json.place());
+        }
+        let open = self.out.open(row.number);
+        loop {
+            let (value, at) =
+                number::read(json, row.kind).map_err(|fault| fault.inside(Step::Element(index)))?;
+            self.out.packed(value);
+            json = json.moved_to(at);
+            if !json.element(&mut first)? {
+                break;
+            }
+            index = index.wrapping_add(1);
+        }
+        self.out.close(open);
+        Ok(json.place())
+    }
+
+    #[expect(clippy::inline_always, reason = "a tenth of the time goes by if it is called")]
+    #[inline(always)]
+    fn value(&mut self, mut json: Lexer<'_>, row: &'static Row) -> Result<usize, Fault> {
+        json.next_byte();
+        let keep_default = row.label != Label::Plain;
+        let len = match row.kind {
+            Kind::KeyValue => return self.nested(json.place(), row.number, &KEY_VALUE),
+            Kind::AnyValue => return self.nested(json.place(), row.number, &ANY_VALUE),
+            Kind::Message(table) | Kind::Entry(table) | Kind::Item(table) => {
+                return self.nested(json.place(), row.number, table);
+            }
+            Kind::String => short::string(json.rest(), row.number, keep_default, &mut self.out),
+            Kind::Id(id) => short::id(json.rest(), row.number, id.len(), &mut self.out),
+            Kind::Bytes | Kind::Index | Kind::Legacy(_) => None,
+            kind => {
+                let (value, at) = number::read(json, kind)?;
+                if keep_default || !value.is_default() {
+                    self.out.number(row.number, value);
+                }
+                return Ok(at);
+            }
+        };
+        match len {
+            Some(len) => {
+                json.advance(len);
+                Ok(json.place())
+            }
+            None => self.unusual(json, row),
         }
     }
 
-    fn value(&mut self, row: &Row) -> Result<(), Fault> {
-        let number = row.number;
-        let wanted = |is_default: bool| !is_default || row.label != Label::Plain;
+    /// A value that is not a number, in any form.
+    #[inline(never)]
+    fn unusual(&mut self, mut json: Lexer<'_>, row: &Row) -> Result<usize, Fault> {
+        let keep_default = row.label != Label::Plain;
         match row.kind {
-            Kind::Message(table) | Kind::Entry(table) | Kind::Item(table) => {
-                return self.nested(number, table);
-            }
-            Kind::KeyValue => return self.nested(number, &KEY_VALUE),
-            Kind::AnyValue => return self.nested(number, &ANY_VALUE),
+            Kind::String if !keep_default && json.rest().starts_with(b"\"\"") => json.advance(2),
             Kind::String => {
-                let text = self.json.string()?;
-                if wanted(text.is_empty()) {
-                    self.out.string(number, &text);
-                }
+                let open = self.out.open(row.number);
+                json.string_into(self.out.raw())?;
+                self.out.close(open);
             }
-            Kind::Bytes => {
-                let text = self.json.string()?;
-                self.decoded(row, &text, scalar::base64)?;
-            }
-            Kind::Id(id) => {
-                let text = self.json.string()?;
-                self.decoded(row, &text, |text, out| match text {
-                    "" => Ok(()),
-                    text => scalar::hex(text, id.len(), out),
-                })?;
-            }
+            Kind::Bytes => self.decoded(&mut json, row, scalar::base64)?,
+            Kind::Id(id) => self.decoded(&mut json, row, |text, out| match text {
+                b"" => Ok(()),
+                text => scalar::hex(text, id.len(), out),
+            })?,
+            Kind::Legacy(why) => return Err(json.fault(why)),
             Kind::Index => {
                 let says_nothing = row.label == Label::Plain
-                    && self.json.token()? == Token::Number
-                    && self.integer::<u8>().is_ok_and(|value| value == 0);
+                    && json.token()? == Token::Number
+                    && number::integer::<u8>(&mut json).is_ok_and(|value| value == 0);
                 if !says_nothing {
-                    return Err(self
-                        .json
-                        .fault("a reference into a dictionary, which this signal does not have"));
+                    return Err(json.fault("a reference into a dictionary, which this signal does not have"));
                 }
             }
-            Kind::Legacy(why) => return Err(self.json.fault(why)),
-            kind => match self.number(kind)? {
-                Number::Varint(value) if wanted(value == 0) => self.out.varint(number, value),
-                Number::Fixed32(value) if wanted(value == 0) => self.out.fixed32(number, value),
-                Number::Fixed64(value) if wanted(value == 0) => self.out.fixed64(number, value),
-                _ => {}
-            },
+            _ => {}
         }
-        Ok(())
-    }
-
-    /// A number of any kind, as it stands on the wire.
-    fn number(&mut self, kind: Kind) -> Result<Number, Fault> {
-        Ok(match kind {
-            Kind::Bool => {
-                let value = self.json.token()? == Token::True;
-                self.json
-                    .literal(if value { "true" } else { "false" })
-                    .map_err(|_| self.json.fault("expected true or false"))?;
-                Number::Varint(u64::from(value))
-            }
-            Kind::Uint32 => Number::Varint(u64::from(self.integer::<u32>()?)),
-            Kind::Uint64 => Number::Varint(self.integer()?),
-            // A negative number takes all ten bytes, as protobuf has it.
-            Kind::Int32 => Number::Varint(i64::from(self.integer::<i32>()?).cast_unsigned()),
-            Kind::Int64 => Number::Varint(self.integer::<i64>()?.cast_unsigned()),
-            Kind::Sint32 => {
-                let value: i32 = self.integer()?;
-                Number::Varint(u64::from((value << 1 ^ value >> 31).cast_unsigned()))
-            }
-            Kind::Fixed32 => Number::Fixed32(self.integer()?),
-            Kind::Fixed64 => Number::Fixed64(self.integer()?),
-            Kind::Sfixed64 => Number::Fixed64(self.integer::<i64>()?.cast_unsigned()),
-            Kind::Double => Number::Fixed64(self.double()?.to_bits()),
-            Kind::Enum(names) => Number::Varint(i64::from(self.enumerated(names)?).cast_unsigned()),
-            _ => return Err(self.json.fault("no number")),
-        })
-    }
-
-    /// An array of numbers, as one field.
-    fn packed(&mut self, row: &Row) -> Result<(), Fault> {
-        self.json.open_array()?;
-        let (mut first, mut index) = (true, 0_usize);
-        let mut open = None;
-        while self.json.element(&mut first)? {
-            let number = self.number(row.kind).map_err(|fault| fault.inside(Step::Element(index)))?;
-            open.get_or_insert_with(|| self.out.open(row.number));
-            match number {
-                Number::Varint(value) => put_varint(self.out.raw(), value),
-                Number::Fixed32(value) => self.out.raw().extend_from_slice(&value.to_le_bytes()),
-                Number::Fixed64(value) => self.out.raw().extend_from_slice(&value.to_le_bytes()),
-            }
-            index = index.saturating_add(1);
-        }
-        if let Some(open) = open {
-            self.out.close(&open);
-        }
-        Ok(())
+        Ok(json.place())
     }
 
     /// A message field, however empty.
-    fn nested(&mut self, number: u32, message: &'static Table) -> Result<(), Fault> {
+    #[expect(clippy::inline_always, reason = "as above")]
+    #[inline(always)]
+    fn nested(&mut self, at: usize, number: u32, message: &'static Table) -> Result<usize, Fault> {
         let levels = u32::from(message.nests);
         self.nested_values = self.nested_values.saturating_add(levels);
         if self.nested_values > MAX_NESTING {
-            return Err(self.json.fault("values are nested too deeply"));
+            return Err(self.json.moved_to(at).fault("values are nested too deeply"));
         }
         let open = self.out.open(number);
-        self.message(message)?;
-        self.out.close(&open);
+        let at = self.message(at, message)?;
+        self.out.close(open);
         self.nested_values = self.nested_values.saturating_sub(levels);
-        Ok(())
+        Ok(at)
     }
 
     /// A bytes field, from its text.
     fn decoded(
         &mut self,
+        json: &mut Lexer<'_>,
         row: &Row,
-        text: &str,
-        decode: impl Fn(&str, &mut Vec<u8>) -> Result<(), Expected>,
+        decode: impl Fn(&[u8], &mut Vec<u8>) -> Result<(), Expected>,
     ) -> Result<(), Fault> {
+        let text = json.string()?;
         if text.is_empty() && row.label == Label::Plain {
             return Ok(());
         }
         let open = self.out.open(row.number);
-        decode(text, self.out.raw()).map_err(|expected| self.json.fault(expected))?;
-        self.out.close(&open);
+        decode(&text, self.out.raw()).map_err(|expected| json.fault(expected))?;
+        self.out.close(open);
         Ok(())
     }
+}
 
-    fn integer<T: TryFrom<i128>>(&mut self) -> Result<T, Fault> {
-        let number = match self.json.token()? {
-            Token::String => self.json.string()?,
-            Token::Number => Cow::Borrowed(self.json.number()?),
-            // Nothing else is an integer, so that the one message for all misfits is given.
-            _ => Cow::Borrowed(""),
-        };
-        scalar::integer(&number).map_err(|expected| self.json.fault(expected))
-    }
+/// A field and its place in the table.
+type Known = (usize, &'static Row);
 
-    fn double(&mut self) -> Result<f64, Fault> {
-        let value = match self.json.token()? {
-            Token::String => scalar::double_text(&self.json.string()?),
-            Token::Number => scalar::double(self.json.number()?),
-            _ => scalar::double_text(""),
-        };
-        value.map_err(|expected| self.json.fault(expected))
-    }
+/// The field whose key comes next, if the key is written plainly. Fields mostly come in the order of
+/// the table, so that the row after the last one is tried first.
+#[inline]
+fn usual_key(json: &Lexer<'_>, message: &'static Table, next: usize) -> Option<Known> {
+    let window = json.window::<WINDOW>()?;
+    let (before, after) = message.rows.split_at_checked(next)?;
+    let found = after.iter().enumerate().find(|(_, row)| row.key.is(window));
+    found
+        .map(|(place, row)| (place.wrapping_add(next), row))
+        .or_else(|| before.iter().enumerate().find(|(_, row)| row.key.is(window)))
+}
 
-    fn enumerated(&mut self, names: &[(&str, i32)]) -> Result<i32, Fault> {
-        if self.json.token()? != Token::String {
-            return self.integer();
-        }
-        let text: Cow<'a, str> = self.json.string()?;
-        let entry = names.iter().find(|(name, _)| *name == text);
-        entry.map(|(_, value)| *value).ok_or_else(|| self.json.fault("a name that this enum does not have"))
-    }
+/// Reads a key in any form; gives the field, if there is one of that name, and the place after it.
+#[inline(never)]
+fn unusual_key(mut json: Lexer<'_>, message: &'static Table) -> Result<(Option<Known>, usize), Fault> {
+    let key = json.string()?;
+    Ok((message.named(&key), json.place()))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! Source of every row: opentelemetry-proto 1.10 (the `.proto` files named in each table's module).
 
 mod common;
+mod key;
 mod logs;
 mod metrics;
 mod profiles;
@@ -13,6 +14,7 @@ mod traces;
 use super::signal::Signal;
 
 pub(super) use common::{ANY_VALUE, ENTITY_REF, KEY_VALUE, RESOURCE, SCOPE};
+pub(super) use key::{Key, WINDOW};
 
 /// Deepest nesting of `AnyValue` in `AnyValue` (arrays and lists), the outermost one counted.
 pub(super) const MAX_NESTING: u32 = 32;
@@ -136,6 +138,8 @@ pub(super) struct Row {
     pub(super) number: u32,
     /// The lowerCamelCase name; the name in the .proto file, in `snake_case`, is known from it.
     pub(super) name: &'static str,
+    /// The same, to be looked for in a document.
+    pub(super) key: Key,
     /// How often it comes.
     pub(super) label: Label,
     /// What it holds.
@@ -277,7 +281,7 @@ pub(super) struct Table {
     reason = "evaluated by the compiler alone"
 )]
 impl Table {
-    const fn new(rows: &'static [Row]) -> Self {
+    pub(super) const fn new(rows: &'static [Row]) -> Self {
         let (mut gated, mut owns_trace, mut at) = (false, false, 0);
         while at < rows.len() {
             gated |= match rows[at].kind {
@@ -312,6 +316,14 @@ impl Table {
         self.rows.iter().find(|row| row.number == number)
     }
 
+    /// The field that a key of JSON names, by either of its names, and its place among the rows.
+    pub(super) fn named(&self, key: &[u8]) -> Option<(usize, &'static Row)> {
+        self.rows.iter().enumerate().find(|(_, row)| {
+            let name = row.name.as_bytes();
+            name.first() == key.first() && (key == name || is_snake_case_of(key, name))
+        })
+    }
+
     /// Whether the field is known.
     pub(super) fn knows(&self, number: u32) -> bool {
         self.row(number).is_some()
@@ -321,6 +333,15 @@ impl Table {
     pub(super) fn is_legacy(&self, number: u32) -> bool {
         self.row(number).is_some_and(|row| matches!(row.kind, Kind::Legacy(_)))
     }
+}
+
+fn is_snake_case_of(key: &[u8], name: &[u8]) -> bool {
+    let mut key = key.iter();
+    let same = name.iter().all(|byte| {
+        (!byte.is_ascii_uppercase() || key.next() == Some(&b'_'))
+            && key.next() == Some(&byte.to_ascii_lowercase())
+    });
+    same && key.next().is_none()
 }
 
 /// What is particular to one signal.
@@ -347,10 +368,10 @@ pub(super) const fn of(signal: Signal) -> &'static Schema {
 }
 
 const fn row(number: u32, name: &'static str, label: Label, kind: Kind) -> Row {
-    Row { number, name, label, kind }
+    Row { number, name, key: Key::of(name), label, kind }
 }
 
-const fn one(number: u32, name: &'static str, kind: Kind) -> Row {
+pub(super) const fn one(number: u32, name: &'static str, kind: Kind) -> Row {
     row(number, name, Label::Plain, kind)
 }
 
@@ -358,15 +379,15 @@ const fn optional(number: u32, name: &'static str, kind: Kind) -> Row {
     row(number, name, Label::Optional, kind)
 }
 
-const fn many(number: u32, name: &'static str, kind: Kind) -> Row {
+pub(super) const fn many(number: u32, name: &'static str, kind: Kind) -> Row {
     row(number, name, Label::Repeated, kind)
 }
 
-const fn packed(number: u32, name: &'static str, kind: Kind) -> Row {
+pub(super) const fn packed(number: u32, name: &'static str, kind: Kind) -> Row {
     row(number, name, Label::Packed, kind)
 }
 
-const fn member(number: u32, name: &'static str, kind: Kind) -> Row {
+pub(super) const fn member(number: u32, name: &'static str, kind: Kind) -> Row {
     row(number, name, Label::Member, kind)
 }
 

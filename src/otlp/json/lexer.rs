@@ -1,52 +1,16 @@
 //! RFC 8259 taken strictly, pulled token by token: what is not JSON to every reader is not JSON here.
-//! It bounds the depth of everything that it walks through, known or skipped, and never shows what
-//! the sender sent: a fault says what was expected, and where.
+//! It bounds the depth of everything that it walks through, known or skipped.
+//!
+//! A lexer is a place in a document and is copied freely: one that nobody else can see stays in
+//! registers, so a caller hands on the place and takes it back.
 
 use std::borrow::Cow;
 
+use super::fault::Fault;
+
 /// Most arrays and objects inside one another. The deepest attribute of an event takes 12 of them to
 /// get to, and each of its 32 levels of values at most 4 more.
-const MAX_DEPTH: u32 = 160;
-
-/// Why a document was refused.
-#[derive(Debug)]
-pub(super) struct Fault {
-    why: &'static str,
-    at: usize,
-    /// From the innermost outwards, as it is put together on the way out.
-    path: Vec<Step>,
-}
-
-/// One step of the way to a fault.
-#[derive(Debug)]
-pub(super) enum Step {
-    /// A known field, by its own name rather than by the sender's spelling of it.
-    Field(&'static str),
-    /// An element of an array.
-    Element(usize),
-}
-
-impl Fault {
-    /// The same fault, seen from one level further out.
-    pub(super) fn inside(mut self, step: Step) -> Self {
-        self.path.push(step);
-        self
-    }
-}
-
-impl std::fmt::Display for Fault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (place, step) in self.path.iter().rev().enumerate() {
-            match step {
-                Step::Field(name) if place == 0 => f.write_str(name)?,
-                Step::Field(name) => write!(f, ".{name}")?,
-                Step::Element(index) => write!(f, "[{index}]")?,
-            }
-        }
-        let colon = if self.path.is_empty() { "" } else { ": " };
-        write!(f, "{colon}{} (at byte {})", self.why, self.at)
-    }
-}
+pub(super) const MAX_DEPTH: u32 = 160;
 
 /// What a value is, by its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,20 +25,32 @@ pub(super) enum Token {
 }
 
 /// A document and how far it has been read.
+#[derive(Clone, Copy)]
 pub(super) struct Lexer<'a> {
-    text: &'a str,
+    text: &'a [u8],
     at: usize,
-    depth: u32,
 }
 
 impl<'a> Lexer<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self { text, at: 0, depth: 0 }
+        Self { text: text.as_bytes(), at: 0 }
+    }
+
+    /// The same document, read as far as [`Self::place`] said.
+    #[inline]
+    pub(super) fn moved_to(self, at: usize) -> Self {
+        Self { at, ..self }
+    }
+
+    /// How far it has been read, in bytes.
+    #[inline]
+    pub(super) fn place(&self) -> usize {
+        self.at
     }
 
     /// A fault where reading has come to.
     pub(super) fn fault(&self, why: &'static str) -> Fault {
-        Fault { why, at: self.at, path: Vec::new() }
+        Fault::new(why, self.at)
     }
 
     /// What the next value is; nothing of it is read.
@@ -91,48 +67,48 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Enters an object; [`Self::key`] is to be called until it says that the object has ended.
-    pub(super) fn open_object(&mut self) -> Result<(), Fault> {
-        self.open(b'{', "expected an object")
-    }
-
-    /// Enters an array; [`Self::element`] is to be called until it says that the array has ended.
-    pub(super) fn open_array(&mut self) -> Result<(), Fault> {
-        self.open(b'[', "expected an array")
-    }
-
-    /// Reads the next key of an object; its value comes next. `first` is true before the first one.
-    pub(super) fn key(&mut self, first: &mut bool) -> Result<Option<Cow<'a, str>>, Fault> {
-        if !self.goes_on(b'}', first)? {
-            return Ok(None);
-        }
-        let key = self.string()?;
-        self.expect(b':', "expected a colon")?;
-        Ok(Some(key))
+    /// Whether an object has another member, whose key comes next. `first` is true before the first one.
+    #[inline]
+    pub(super) fn member(&mut self, first: &mut bool) -> Result<bool, Fault> {
+        self.goes_on(b'}', first)
     }
 
     /// Whether an array has another element, which comes next. `first` is true before the first one.
+    #[inline]
     pub(super) fn element(&mut self, first: &mut bool) -> Result<bool, Fault> {
         self.goes_on(b']', first)
     }
 
-    /// Reads a string; escapes are resolved, and only then is anything copied.
-    pub(super) fn string(&mut self) -> Result<Cow<'a, str>, Fault> {
+    /// Reads a string. It is copied only to resolve escapes, and is UTF-8 as the document is.
+    pub(super) fn string(&mut self) -> Result<Cow<'a, [u8]>, Fault> {
         self.expect(b'"', "expected a string")?;
-        let mut unescaped: Option<String> = None;
+        let plain = self.plain();
+        if self.byte() == Some(b'"') {
+            self.advance(1);
+            return Ok(Cow::Borrowed(plain));
+        }
+        let mut text = plain.to_vec();
+        self.rest_of_string(&mut text)?;
+        Ok(Cow::Owned(text))
+    }
+
+    /// Reads a string and appends what it says.
+    pub(super) fn string_into(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+        self.expect(b'"', "expected a string")?;
+        self.rest_of_string(out)
+    }
+
+    fn rest_of_string(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
         loop {
-            let plain = self.plain();
-            if let Some(text) = &mut unescaped {
-                text.push_str(plain);
-            }
+            out.extend_from_slice(self.plain());
             match self.byte() {
                 Some(b'"') => {
                     self.advance(1);
-                    return Ok(unescaped.map_or(Cow::Borrowed(plain), Cow::Owned));
+                    return Ok(());
                 }
                 Some(b'\\') => {
                     let escaped = self.escape()?;
-                    unescaped.get_or_insert_with(|| plain.to_owned()).push(escaped);
+                    out.extend_from_slice(escaped.encode_utf8(&mut [0; 4]).as_bytes());
                 }
                 Some(_) => return Err(self.fault("control characters in a string are written as escapes")),
                 None => return Err(self.fault("a string without an end")),
@@ -141,39 +117,42 @@ impl<'a> Lexer<'a> {
     }
 
     /// Reads a number as it is written.
-    pub(super) fn number(&mut self) -> Result<&'a str, Fault> {
+    pub(super) fn number(&mut self) -> Result<&'a [u8], Fault> {
         self.next_byte();
-        let len = number_len(self.rest().as_bytes()).ok_or_else(|| self.fault("expected a number"))?;
-        let number = self.rest().get(..len).unwrap_or_default();
+        let rest = self.rest();
+        let len = number_len(rest).ok_or_else(|| self.fault("expected a number"))?;
         self.advance(len);
-        Ok(number)
+        Ok(rest.get(..len).unwrap_or_default())
     }
 
     /// Reads `true`, `false` or `null`.
     pub(super) fn literal(&mut self, literal: &'static str) -> Result<(), Fault> {
         self.next_byte();
-        if !self.rest().starts_with(literal) {
+        if !self.rest().starts_with(literal.as_bytes()) {
             return Err(self.fault("expected a JSON value"));
         }
         self.advance(literal.len());
         Ok(())
     }
 
-    /// Reads a value that nobody wants, as strictly as any other.
-    pub(super) fn skip(&mut self) -> Result<(), Fault> {
+    /// Reads a value that nobody wants, as strictly as any other. `depth` is how many arrays and
+    /// objects it stands in.
+    pub(super) fn skip(&mut self, depth: u32) -> Result<(), Fault> {
         let mut first = true;
         match self.token()? {
             Token::Object => {
-                self.open_object()?;
-                while self.key(&mut first)?.is_some() {
-                    self.skip()?;
+                let depth = self.open(b'{', "expected an object", depth)?;
+                while self.member(&mut first)? {
+                    self.string()?;
+                    self.colon()?;
+                    self.skip(depth)?;
                 }
                 Ok(())
             }
             Token::Array => {
-                self.open_array()?;
+                let depth = self.open(b'[', "expected an array", depth)?;
                 while self.element(&mut first)? {
-                    self.skip()?;
+                    self.skip(depth)?;
                 }
                 Ok(())
             }
@@ -193,26 +172,36 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn open(&mut self, bracket: u8, why: &'static str) -> Result<(), Fault> {
+    /// Enters an object or array that stands in `depth` others; gives the depth of what is in it.
+    #[inline]
+    pub(super) fn open(&mut self, bracket: u8, why: &'static str, depth: u32) -> Result<u32, Fault> {
         self.expect(bracket, why)?;
-        self.depth = self.depth.saturating_add(1);
-        if self.depth > MAX_DEPTH { Err(self.fault("nested too deeply")) } else { Ok(()) }
+        if depth < MAX_DEPTH { Ok(depth.saturating_add(1)) } else { Err(self.fault("nested too deeply")) }
+    }
+
+    /// What stands between a key and its value.
+    #[inline]
+    pub(super) fn colon(&mut self) -> Result<(), Fault> {
+        self.expect(b':', "expected a colon")
     }
 
     /// Between two members: whether there is another one, with exactly one comma before it.
+    #[inline]
     fn goes_on(&mut self, bracket: u8, first: &mut bool) -> Result<bool, Fault> {
-        let next = self.next_byte();
-        if next == Some(bracket) {
-            self.advance(1);
-            self.depth = self.depth.saturating_sub(1);
-            return Ok(false);
-        }
-        if !std::mem::replace(first, false) {
-            self.expect(b',', "expected a comma or the end of the object or array")?;
+        let first = std::mem::replace(first, false);
+        match self.next_byte() {
+            Some(b',') if !first => self.advance(1),
+            Some(next) if next == bracket => {
+                self.advance(1);
+                return Ok(false);
+            }
+            _ if first => {}
+            _ => return Err(self.fault("expected a comma or the end of the object or array")),
         }
         Ok(true)
     }
 
+    #[inline]
     fn expect(&mut self, byte: u8, why: &'static str) -> Result<(), Fault> {
         if self.next_byte() != Some(byte) {
             return Err(self.fault(why));
@@ -222,10 +211,9 @@ impl<'a> Lexer<'a> {
     }
 
     /// The bytes up to a quote, a backslash or a control character.
-    fn plain(&mut self) -> &'a str {
+    fn plain(&mut self) -> &'a [u8] {
         let rest = self.rest();
-        let len = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f));
-        let plain = rest.get(..len.unwrap_or(rest.len())).unwrap_or_default();
+        let plain = rest.get(..plain_len(rest)).unwrap_or_default();
         self.advance(plain.len());
         plain
     }
@@ -252,7 +240,7 @@ impl<'a> Lexer<'a> {
         const LONE: &str = "a lone surrogate";
         let unit = self.four_digits()?;
         let second = match unit {
-            0xd800..0xdc00 if self.rest().starts_with("\\u") => {
+            0xd800..0xdc00 if self.rest().starts_with(b"\\u") => {
                 self.advance(2);
                 Some(self.four_digits()?)
             }
@@ -266,37 +254,107 @@ impl<'a> Lexer<'a> {
     }
 
     fn four_digits(&mut self) -> Result<u16, Fault> {
-        let digits = self.rest().get(..4).filter(|digits| digits.bytes().all(|d| d.is_ascii_hexdigit()));
-        let unit = digits.and_then(|digits| u16::from_str_radix(digits, 16).ok());
+        let digits = self.rest().first_chunk::<4>();
+        let unit = digits.and_then(|digits| {
+            digits.iter().try_fold(0_u16, |unit, &digit| {
+                let digit = u16::try_from(char::from(digit).to_digit(16)?).ok()?;
+                Some(unit << 4 | digit)
+            })
+        });
         let unit = unit.ok_or_else(|| self.fault("expected four hex digits"))?;
         self.advance(4);
         Ok(unit)
     }
 
-    fn rest(&self) -> &'a str {
+    /// What has not been read.
+    #[inline]
+    pub(super) fn rest(&self) -> &'a [u8] {
         self.text.get(self.at..).unwrap_or_default()
     }
 
+    /// The next `N` bytes, if there are so many; nothing of them is read.
+    #[inline]
+    pub(super) fn window<const N: usize>(&self) -> Option<&'a [u8; N]> {
+        self.text.get(self.at..)?.first_chunk()
+    }
+
+    #[inline]
     fn byte(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+        self.text.get(self.at).copied()
     }
 
     /// The next byte that is not white space.
-    fn next_byte(&mut self) -> Option<u8> {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.byte() {
-            self.advance(1);
+    #[inline]
+    pub(super) fn next_byte(&mut self) -> Option<u8> {
+        let byte = self.byte();
+        if byte.is_none_or(|byte| byte > b' ') {
+            return byte;
         }
+        self.at = past_white_space(self.text, self.at);
         self.byte()
     }
 
-    fn advance(&mut self, bytes: usize) {
-        self.at = self.at.saturating_add(bytes);
+    /// Goes on so many bytes; past the end there is nothing to read, so that no sum needs checking.
+    #[inline]
+    pub(super) fn advance(&mut self, bytes: usize) {
+        self.at = self.at.wrapping_add(bytes);
     }
 }
 
+/// Where the white space ends that begins at `at`; indentation is passed over eight spaces at a time.
+#[inline(never)]
+fn past_white_space(text: &[u8], at: usize) -> usize {
+    let mut rest = text.get(at..).unwrap_or_default();
+    loop {
+        if let Some((indentation, after)) = rest.split_first_chunk::<8>()
+            && *indentation == [b' '; 8]
+        {
+            rest = after;
+        } else if let Some((b' ' | b'\t' | b'\n' | b'\r', after)) = rest.split_first() {
+            rest = after;
+        } else {
+            return text.len().saturating_sub(rest.len());
+        }
+    }
+}
+
+/// How many bytes stand before a quote, a backslash or a control character.
+fn plain_len(text: &[u8]) -> usize {
+    let (chunks, _) = text.as_chunks::<16>();
+    let whole = chunks.iter().take_while(|chunk| first_stop(chunk).is_none()).count().saturating_mul(16);
+    let rest = text.get(whole..).unwrap_or_default();
+    let len = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)).unwrap_or(rest.len());
+    whole.saturating_add(len)
+}
+
+/// How many bytes stand before the first at which a string cannot just go on, if there is one.
+#[inline]
+pub(super) fn first_stop(chunk: &[u8; 16]) -> Option<u8> {
+    let (halves, _) = chunk.as_chunks::<8>();
+    let [low, high] = halves else { return None };
+    let (low, high) = (stops(*low), stops(*high));
+    if low | high == 0 {
+        return None;
+    }
+    let bits = if low == 0 { high.trailing_zeros().wrapping_add(64) } else { low.trailing_zeros() };
+    u8::try_from(bits >> 3).ok()
+}
+
+/// The high bit of each byte at which a string cannot just go on. What follows the first of them is
+/// not to be relied on: the differences of all bytes are taken at once, and borrow from the next.
+#[inline]
+fn stops(bytes: [u8; 8]) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let bytes = u64::from_le_bytes(bytes);
+    let quote = (bytes ^ (0x22 * EACH)).wrapping_sub(EACH);
+    let backslash = (bytes ^ (0x5c * EACH)).wrapping_sub(EACH);
+    let control = bytes.wrapping_sub(0x20 * EACH);
+    (quote | backslash | control) & !bytes & (0x80 * EACH)
+}
+
 /// Whether a string holds exactly one JSON number.
-pub(super) fn is_number(text: &str) -> bool {
-    number_len(text.as_bytes()) == Some(text.len())
+pub(super) fn is_number(text: &[u8]) -> bool {
+    number_len(text) == Some(text.len())
 }
 
 /// The length of the number that `bytes` begin with.

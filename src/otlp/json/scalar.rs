@@ -21,8 +21,13 @@ const BASE64: Expected = "expected base64";
 ///
 /// # Errors
 /// When it has a fraction, or does not fit `T`.
-pub(super) fn integer<T: TryFrom<i128>>(number: &str) -> Result<T, Expected> {
-    is_number(number).then(|| exact(number)).flatten().and_then(|value| value.try_into().ok()).ok_or(INTEGER)
+pub(super) fn integer<T: TryFrom<i128>>(number: &[u8]) -> Result<T, Expected> {
+    strictly(number).and_then(exact).and_then(|value| value.try_into().ok()).ok_or(INTEGER)
+}
+
+/// A JSON number and nothing else.
+fn strictly(number: &[u8]) -> Option<&str> {
+    if is_number(number) { std::str::from_utf8(number).ok() } else { None }
 }
 
 fn exact(number: &str) -> Option<i128> {
@@ -56,21 +61,21 @@ fn exact(number: &str) -> Option<i128> {
 ///
 /// # Errors
 /// When it is past the largest double: the nearest would be infinity, which has a name of its own.
-pub(super) fn double(number: &str) -> Result<f64, Expected> {
-    number.parse().ok().filter(|value: &f64| value.is_finite()).ok_or(DOUBLE)
+pub(super) fn double(number: &[u8]) -> Result<f64, Expected> {
+    let value = strictly(number).and_then(|number| number.parse().ok());
+    value.filter(|value: &f64| value.is_finite()).ok_or(DOUBLE)
 }
 
 /// Reads a double that is written as a string: a number or one of the three names.
 ///
 /// # Errors
 /// When it is neither.
-pub(super) fn double_text(text: &str) -> Result<f64, Expected> {
+pub(super) fn double_text(text: &[u8]) -> Result<f64, Expected> {
     match text {
-        "NaN" => Ok(f64::NAN),
-        "Infinity" => Ok(f64::INFINITY),
-        "-Infinity" => Ok(f64::NEG_INFINITY),
-        number if is_number(number) => double(number),
-        _ => Err(DOUBLE),
+        b"NaN" => Ok(f64::NAN),
+        b"Infinity" => Ok(f64::INFINITY),
+        b"-Infinity" => Ok(f64::NEG_INFINITY),
+        number => double(number),
     }
 }
 
@@ -80,9 +85,9 @@ pub(super) fn double_text(text: &str) -> Result<f64, Expected> {
 ///
 /// # Errors
 /// When it has another length or other characters.
-pub(super) fn hex(text: &str, len: usize, out: &mut Vec<u8>) -> Result<(), Expected> {
+pub(super) fn hex(text: &[u8], len: usize, out: &mut Vec<u8>) -> Result<(), Expected> {
     let expected = if len == 16 { "expected 32 hex digits" } else { "expected 16 hex digits" };
-    let (pairs, odd) = text.as_bytes().as_chunks::<2>();
+    let (pairs, odd) = text.as_chunks::<2>();
     if pairs.len() != len || !odd.is_empty() {
         return Err(expected);
     }
@@ -99,8 +104,8 @@ pub(super) fn hex(text: &str, len: usize, out: &mut Vec<u8>) -> Result<(), Expec
 ///
 /// # Errors
 /// When the two alphabets are mixed, or bits are left over that are no byte.
-pub(super) fn base64(text: &str, out: &mut Vec<u8>) -> Result<(), Expected> {
-    let engine = match (text.contains(['-', '_']), text.ends_with('=')) {
+pub(super) fn base64(text: &[u8], out: &mut Vec<u8>) -> Result<(), Expected> {
+    let engine = match (text.iter().any(|byte| matches!(byte, b'-' | b'_')), text.ends_with(b"=")) {
         (false, true) => STANDARD,
         (false, false) => STANDARD_NO_PAD,
         (true, true) => URL_SAFE,

@@ -1,8 +1,10 @@
 //! The rules of OTLP/JSON one by one; `roundtrip` tries them all at once.
 
 mod arbitrary;
+mod packed;
 mod printer;
 mod roundtrip;
+mod usual;
 mod values;
 
 use opentelemetry_proto::tonic::{

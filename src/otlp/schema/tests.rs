@@ -65,6 +65,18 @@ impl Descriptors {
             let place = format!("{name}.{}", field.name());
             assert_eq!(row.name, field.json_name(), "{place}");
             assert_eq!(row.label, label(field), "{place}");
+            for key in [field.json_name(), field.name()] {
+                assert_eq!(
+                    table.named(key.as_bytes()).map(|(_, row)| row.number),
+                    Some(row.number),
+                    "{place}"
+                );
+            }
+            let window = *format!("{:32}", format!("\"{}\"", row.name)).as_bytes().first_chunk().unwrap();
+            assert!(
+                table.rows.iter().all(|other| other.key.is(&window) == (other.name == row.name)),
+                "{place}"
+            );
             self.compare_kind(&place, row, field, seen);
         }
     }
@@ -128,7 +140,8 @@ fn label(field: &FieldDescriptorProto) -> Label {
 }
 
 /// Scenario: every table, beside the descriptor of its message.
-/// Guarantees: no field is missing, none is made up, and names, labels and types are OTLP's own.
+/// Guarantees: no field is missing, none is made up, names, labels and types are OTLP's own, and each
+/// key of a document leads to its own field.
 #[test]
 fn the_tables_are_otlp() {
     let descriptors = Descriptors::read();

@@ -5,7 +5,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use proptest::{collection::vec, prelude::*};
 use prost::Message as _;
 
-use super::{arbitrary::request, printer::Printer};
+use super::{arbitrary::request, printer::Printer, usual::spelled_out};
 use crate::otlp::{json::to_protobuf, signal::Signal};
 
 proptest! {
@@ -13,7 +13,7 @@ proptest! {
 
     /// Scenario: any request, written as JSON in any of the allowed ways.
     /// Guarantees: the protobuf is the request's own, byte for byte where fields come in order, and
-    /// never longer.
+    /// never longer; the spelling of strings makes no difference.
     #[test]
     fn any_request_comes_back(request in request(), seed in any::<u64>()) {
         let json = Printer(seed).request(&request);
@@ -24,10 +24,12 @@ proptest! {
         // Encoded, because NaN is not equal to itself.
         prop_assert_eq!(decoded.encode_to_vec(), request.encode_to_vec(), "{}", json);
         prop_assert_eq!(bytes.len(), request.encoded_len());
+        prop_assert_eq!(to_protobuf(Signal::Traces, &spelled_out(json.as_bytes())).unwrap(), bytes);
     }
 
     /// Scenario: a good document with bytes changed, taken out, doubled or put in.
-    /// Guarantees: no panic, and what is accepted is protobuf of a bounded size.
+    /// Guarantees: no panic; what is accepted is protobuf of a bounded size, and is accepted, to the
+    /// same effect, in a spelling that no quick way knows.
     #[test]
     fn mutated_documents_are_refused_or_decoded(
         request in request(),
@@ -46,7 +48,9 @@ proptest! {
                 _ => json.insert(at, byte),
             }
         }
-        if let Ok(bytes) = to_protobuf(Signal::Traces, &json) {
+        let outcome = to_protobuf(Signal::Traces, &json).ok();
+        prop_assert_eq!(&to_protobuf(Signal::Traces, &spelled_out(&json)).ok(), &outcome);
+        if let Some(bytes) = outcome {
             prop_assert!(ExportTraceServiceRequest::decode(&bytes[..]).is_ok());
             prop_assert!(bytes.len() <= json.len().saturating_mul(2));
         }
