@@ -12,6 +12,7 @@
 )]
 
 mod admin;
+mod allocation;
 mod architecture;
 mod attribute_sets;
 mod authority;
