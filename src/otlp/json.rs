@@ -86,6 +86,7 @@ impl Decoder<'_> {
         self.depth = json.open(b'{', "expected an object", self.depth)?;
         let (mut first, mut next, mut seen, mut oneof_taken) = (true, 0, 0_u64, false);
         while json.member(&mut first)? {
+            json.next_byte();
             let known = if let Some((place, row)) = usual_key(&json, message, next) {
                 json.advance(row.key.len());
                 Some((place, row))

@@ -86,7 +86,6 @@ fn eight_digits(text: [u8; 8]) -> Option<u64> {
 /// What a hex digit stands for, for each byte; [`NO_DIGIT`] for what is none.
 #[expect(
     clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
     reason = "evaluated by the compiler alone"
 )]

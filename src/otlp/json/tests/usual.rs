@@ -1,26 +1,34 @@
 //! The quick ways and the strict one: what is read quickly is what the strict way would have read.
 
+use std::fmt::Write as _;
+
 use super::*;
 
-/// A document of the same meaning in which all strings, keys included, are written in escapes; only
-/// strings with escapes of their own, or that are no strings, stay.
+/// A document of the same meaning in which all strings, keys included, are written in escapes; those
+/// with escapes of their own, or with what no string may hold, stay.
 pub(super) fn spelled_out(json: &[u8]) -> Vec<u8> {
-    let Ok(text) = std::str::from_utf8(json) else { return json.to_vec() };
-    let (mut out, mut rest) = (String::new(), text);
+    let Ok(mut rest) = std::str::from_utf8(json) else { return json.to_vec() };
+    let mut out = String::new();
     while let Some((before, string)) = rest.split_once('"') {
-        let end = string.find(|character| character == '"' || character < ' ').unwrap_or(string.len());
-        let (content, after) = string.split_at(end);
-        if content.contains('\\') || !after.starts_with('"') {
-            out += rest;
-            return out.into_bytes();
-        }
+        let mut escaped = false;
+        let end = string.find(|character| {
+            let ends = character == '"' && !escaped;
+            escaped = character == '\\' && !escaped;
+            ends
+        });
+        let (content, after) = string.split_at(end.unwrap_or(string.len()));
         out += before;
         out.push('"');
-        for unit in content.encode_utf16() {
-            out += &format!("\\u{unit:04X}");
+        if end.is_none() || content.contains(|character| character == '\\' || character < ' ') {
+            out += content;
+        } else {
+            for unit in content.encode_utf16() {
+                write!(out, "\\u{unit:04X}").unwrap();
+            }
         }
-        out.push('"');
-        rest = &after[1..];
+        let quote = after.strip_prefix('"');
+        out += if quote.is_some() { "\"" } else { "" };
+        rest = quote.unwrap_or_default();
     }
     (out + rest).into_bytes()
 }
@@ -63,9 +71,11 @@ fn strings_of_every_length() {
 fn digits_of_every_length() {
     let time = |json: &str| span(&format!(r#""endTimeUnixNano":{json}"#)).map(|span| span.end_time_unix_nano);
     for len in 1..=21 {
-        for digits in
-            ["9".repeat(len), format!("1{}", "0".repeat(len - 1)), "1234567890".repeat(3)[..len].to_owned()]
-        {
+        for digits in [
+            "9".repeat(len),
+            format!("1{}", "0".repeat(len - 1)),
+            "1234567890".chars().cycle().take(len).collect(),
+        ] {
             let expected = digits.parse::<u64>().ok();
             for json in [digits.clone(), format!("\"{digits}\""), format!("{digits} "), format!("{digits}.0")]
             {
