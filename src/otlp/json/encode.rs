@@ -1,6 +1,6 @@
-//! Protobuf written in one pass. A message gets one byte for its length when it begins; when it ends
-//! and turns out longer, its content moves by one byte, or, if that would be far, waits for the one
-//! pass at the end that puts in all lengths of more than two bytes: nothing is moved more than twice.
+//! Protobuf written in one pass. A message gets one byte for its length when it begins. If it turns
+//! out longer when it ends, its content moves by one byte; from 16 KiB on it waits for the one pass at
+//! the end that puts in all lengths of more than two bytes, so that nothing big moves once a level.
 
 use crate::otlp::wire::{put_varint, varint_len};
 
