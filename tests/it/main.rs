@@ -19,6 +19,7 @@ mod authority;
 mod canary;
 mod connections;
 mod credentials;
+mod differential;
 mod docs;
 mod drain;
 mod early_answer;

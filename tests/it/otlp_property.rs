@@ -21,6 +21,29 @@ use self::{
     judge::{Case, Outcome},
 };
 
+/// The generators, for other tests that need requests.
+pub(crate) mod generators {
+    use proptest::{prelude::*, strategy::BoxedStrategy};
+    use prost::Message;
+    use spangate::otlp::signal::Signal;
+
+    use super::{hostile::Dice, messages};
+
+    /// Any request that opentelemetry-proto can build, encoded.
+    pub(crate) fn built(signal: Signal) -> BoxedStrategy<Vec<u8>> {
+        match signal {
+            Signal::Traces => messages::request().prop_map(|request| request.encode_to_vec()).boxed(),
+        }
+    }
+
+    /// Wire bytes that split, repeat, disguise and break; the same entropy gives the same bytes.
+    pub(crate) fn hostile(signal: Signal, entropy: &[u8]) -> Vec<u8> {
+        match signal {
+            Signal::Traces => Dice::new(entropy).request(),
+        }
+    }
+}
+
 fn config() -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(1_000);
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
