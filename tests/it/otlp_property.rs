@@ -23,24 +23,19 @@ use self::{
 
 /// The generators, for other tests that need requests.
 pub(crate) mod generators {
-    use proptest::{prelude::*, strategy::BoxedStrategy};
-    use prost::Message;
+    use proptest::strategy::{BoxedStrategy, Strategy};
     use spangate::otlp::signal::Signal;
 
     use super::{hostile::Dice, messages};
 
     /// Any request that opentelemetry-proto can build, encoded.
     pub(crate) fn built(signal: Signal) -> BoxedStrategy<Vec<u8>> {
-        match signal {
-            Signal::Traces => messages::request().prop_map(|request| request.encode_to_vec()).boxed(),
-        }
+        messages::body(signal).boxed()
     }
 
     /// Wire bytes that split, repeat, disguise and break; the same entropy gives the same bytes.
     pub(crate) fn hostile(signal: Signal, entropy: &[u8]) -> Vec<u8> {
-        match signal {
-            Signal::Traces => Dice::new(entropy).request(),
-        }
+        Dice::new(entropy).request(signal)
     }
 }
 

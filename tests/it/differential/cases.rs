@@ -28,6 +28,8 @@ pub(super) struct Case {
     pub(super) body: Vec<u8>,
     pub(super) strip_scope: bool,
     pub(super) strip_items: bool,
+    /// Whether items are not read to the last byte.
+    pub(super) shallow: bool,
     pub(super) max_item_size: usize,
     pub(super) budget: u64,
 }
@@ -56,15 +58,16 @@ pub(super) fn committed(name: &str, signal: Signal) -> Vec<(String, Vec<u8>)> {
 /// A committed request under every option.
 pub(super) fn all_options(signal: Signal, body: &[u8]) -> Vec<Case> {
     let mut cases = Vec::new();
-    for strip in 0..4 {
+    for options in 0..8 {
         for (max_item_size, budget) in
             [(usize::MAX, u64::MAX), (150, u64::MAX), (usize::MAX, 1), (usize::MAX, 0), (60, 1)]
         {
             cases.push(Case {
                 signal,
                 body: body.to_vec(),
-                strip_scope: strip & 1 != 0,
-                strip_items: strip & 2 != 0,
+                strip_scope: options & 1 != 0,
+                strip_items: options & 2 != 0,
+                shallow: options & 4 != 0,
                 max_item_size,
                 budget,
             });
@@ -112,6 +115,7 @@ impl Source {
                     body,
                     strip_scope: random.once_in(2),
                     strip_items: random.once_in(2),
+                    shallow: random.once_in(4),
                     max_item_size: if random.once_in(3) { random.below(400) } else { usize::MAX },
                     budget: if random.once_in(3) { random.below(6) as u64 } else { u64::MAX },
                 }
@@ -173,6 +177,7 @@ pub(super) fn shrink(case: &Case, failing: &dyn Fn(&[Case]) -> Option<usize>) ->
             Case { strip_scope: false, strip_items: false, ..least.clone() },
             Case { strip_scope: false, ..least.clone() },
             Case { strip_items: false, ..least.clone() },
+            Case { shallow: false, ..least.clone() },
             Case { max_item_size: usize::MAX, ..least.clone() },
             Case { budget: u64::MAX, ..least.clone() },
         ];
@@ -189,6 +194,6 @@ pub(super) fn shrink(case: &Case, failing: &dyn Fn(&[Case]) -> Option<usize>) ->
     }
 }
 
-fn options(case: &Case) -> (bool, bool, usize, u64) {
-    (case.strip_scope, case.strip_items, case.max_item_size, case.budget)
+fn options(case: &Case) -> (bool, bool, bool, usize, u64) {
+    (case.strip_scope, case.strip_items, case.shallow, case.max_item_size, case.budget)
 }
