@@ -141,7 +141,7 @@ impl Source {
             }
             _ => {
                 let mut tree = trees[random.below(trees.len())].clone();
-                for _ in 0..1 + random.below(4) {
+                for _ in 0..=random.below(4) {
                     mutate(&mut tree, random);
                 }
                 let mut body = Vec::new();
@@ -155,7 +155,7 @@ impl Source {
 
 /// A few bytes changed, taken out or put in.
 fn damage(body: &mut Vec<u8>, random: &mut Random) {
-    for _ in 0..1 + random.below(3) {
+    for _ in 0..=random.below(3) {
         if body.is_empty() {
             return;
         }
