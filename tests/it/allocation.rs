@@ -19,13 +19,9 @@ const TRACE: [u8; 16] = [0xAB; 16];
 /// What may be taken beside ten times the body: a body of a few bytes still gets a stamp.
 const SPARE: u64 = 8 << 10;
 
-fn varint(mut value: u64) -> Vec<u8> {
+fn varint(value: u64) -> Vec<u8> {
     let mut out = Vec::new();
-    while value >= 0x80 {
-        out.push((value & 0x7F) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
+    spangate::otlp::wire::put_varint(&mut out, value);
     out
 }
 
@@ -218,7 +214,7 @@ fn no_json_costs_ten_times_its_length() {
 
 /// Bytes that hardly compress.
 fn noise(len: u64) -> Vec<u8> {
-    (0..len).map(|at| at.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()[at as usize % 3]).collect()
+    (0..len).map(|at| at.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()[2]).collect()
 }
 
 /// Scenario: bombs, long and short, inflated under caps, and honest bodies.
