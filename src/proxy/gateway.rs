@@ -217,7 +217,7 @@ impl Gateway {
         // Until the collector has them, all items count as refused with their request.
         notes.items.refused = inspection.items;
         if inspection.foreign > 0 && self.settings.trace_id == Mode::Enforce {
-            return Err(Rejection::ForeignTrace);
+            return Err(Rejection::ForeignTrace(route.signal));
         }
 
         let mut granted = inspection.items.saturating_sub(inspection.oversize);

@@ -8,7 +8,10 @@ use http::StatusCode;
 
 use crate::{
     limit::Limit,
-    otlp::status::{Code, Status},
+    otlp::{
+        signal::Signal,
+        status::{Code, Status},
+    },
     validate::{Denial, Undetermined, credentials::CredentialError},
 };
 
@@ -47,7 +50,7 @@ pub enum Rejection {
     /// A gRPC frame says "compressed" without naming how.
     UnnamedCompression,
     /// A span of another trace.
-    ForeignTrace,
+    ForeignTrace(Signal),
     /// Spans would have to be dropped, but the body must stay as it is.
     CannotDrop(Limit),
     /// A span is too long, but the body must stay as it is.
@@ -107,7 +110,7 @@ impl Rejection {
             Self::Malformed(_) => (400, Code::InvalidArgument, Never, "malformed"),
             // gRPC's own compression document asks for INTERNAL; there is no such thing over HTTP.
             Self::UnnamedCompression => (400, Code::Internal, Never, "unnamed_compression"),
-            Self::ForeignTrace => (400, Code::InvalidArgument, Never, "foreign_trace"),
+            Self::ForeignTrace(_) => (400, Code::InvalidArgument, Never, "foreign_trace"),
             Self::CannotDrop(limit) => (400, Code::InvalidArgument, Never, limit.label()),
             Self::CannotDropOversize => (400, Code::InvalidArgument, Never, "oversize"),
             Self::Upstream(error) => return Form::of_upstream(error),
@@ -176,7 +179,7 @@ impl Rejection {
             Self::InflatedTooLarge => "the inflated body is longer than allowed".into(),
             Self::Malformed(sentence) => sentence.clone(),
             Self::UnnamedCompression => "a compressed gRPC message needs grpc-encoding".into(),
-            Self::ForeignTrace => "a span does not belong to the job's own trace".into(),
+            Self::ForeignTrace(signal) => format!("some {} are not of the job's own trace", signal.items()),
             Self::CannotDrop(limit) => format!("the limit {} leaves no room for all spans", limit.label()),
             Self::CannotDropOversize => "a span is longer than allowed".into(),
             Self::Upstream(error) => upstream_sentence(error).into(),

@@ -29,4 +29,5 @@ mod limits;
 mod otlp_property;
 mod protocols;
 mod refusals;
+mod signals;
 mod support;

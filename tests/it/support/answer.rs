@@ -6,12 +6,13 @@ use std::time::Duration;
 use base64::Engine as _;
 use bytes::Bytes;
 use http::HeaderMap;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message as _;
+use spangate::otlp::signal::Signal;
 
 use super::{
     client::Form,
     rpc::{self, Status},
+    signal,
 };
 
 /// An answer, whole.
@@ -45,6 +46,8 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
+    pub(crate) const NOT_FOUND: Self = Self { http: 404, grpc: 12, retry: Retry::No };
+    pub(crate) const MEDIA_TYPE: Self = Self { http: 415, grpc: 12, retry: Retry::No };
     pub(crate) const MALFORMED: Self = Self { http: 400, grpc: 3, retry: Retry::No };
     pub(crate) const UNAUTHENTICATED: Self = Self { http: 401, grpc: 16, retry: Retry::No };
     pub(crate) const FORBIDDEN: Self = Self { http: 403, grpc: 7, retry: Retry::No };
@@ -72,29 +75,36 @@ impl Answer {
         self.status == 200 && (form != Form::Grpc || self.grpc_code() == Some(0))
     }
 
-    /// Fails unless it is a success in the request's own form; gives what `partial_success` says.
+    /// Fails unless it is a success in the request's own form; gives what `partial_success` says of spans.
     #[track_caller]
     pub(crate) fn partial(&self, form: Form) -> (i64, String) {
+        self.partial_of(Signal::Traces, form)
+    }
+
+    /// The same for any signal.
+    #[track_caller]
+    pub(crate) fn partial_of(&self, signal: Signal, form: Form) -> (i64, String) {
         assert!(self.is_success(form), "no success: {self:?}");
         assert!(self.has_content_type(form), "content type of {self:?}");
+        let row = signal::row(signal);
         let partial = match form {
-            Form::Protobuf => ExportTraceServiceResponse::decode(self.body.clone()).unwrap().partial_success,
+            Form::Protobuf => (row.partial)(&self.body),
             Form::Grpc => {
                 let (compressed, message) = rpc::unframe(&self.body).unwrap();
                 assert!(!compressed, "a compressed answer that nobody asked for");
-                ExportTraceServiceResponse::decode(message).unwrap().partial_success
+                (row.partial)(&message)
             }
             Form::Json => {
                 let value: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
                 let partial = &value["partialSuccess"];
-                let rejected = &partial["rejectedSpans"];
+                let rejected = &partial[row.rejected];
                 // A 64-bit integer is a string in proto3 JSON; readers take a number too.
                 let rejected =
                     rejected.as_i64().or_else(|| rejected.as_str()?.parse().ok()).unwrap_or_default();
                 return (rejected, partial["errorMessage"].as_str().unwrap_or_default().into());
             }
         };
-        partial.map(|partial| (partial.rejected_spans, partial.error_message)).unwrap_or_default()
+        partial.unwrap_or_default()
     }
 
     /// Fails unless everything was taken.

@@ -6,11 +6,16 @@ use std::{io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body_util::Full;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use prost::Message as _;
-use spangate::otlp::compression::Encoding;
+use spangate::otlp::{compression::Encoding, signal::Signal};
 
-use super::{answer::Answer, job::Job, json, rpc, session::Session, tls::TestTls};
+use super::{
+    answer::Answer,
+    job::Job,
+    json, rpc,
+    session::Session,
+    signal::{self, Otlp},
+    tls::TestTls,
+};
 
 /// No answer takes longer than this, however loaded the machine is; more is a hang.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,10 +41,11 @@ impl Form {
         }
     }
 
-    fn path(self) -> &'static str {
+    fn path(self, signal: Signal) -> String {
+        let row = signal::row(signal);
         match self {
-            Self::Protobuf | Self::Json => "/v1/traces",
-            Self::Grpc => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            Self::Protobuf | Self::Json => row.http_path.into(),
+            Self::Grpc => format!("/{}/Export", row.service),
         }
     }
 }
@@ -66,15 +72,15 @@ pub(crate) struct Export {
 
 impl Export {
     /// A request of a form, over the wire that goes with it, uncompressed, without credentials.
-    pub(crate) fn new(form: Form, request: &ExportTraceServiceRequest) -> Self {
+    pub(crate) fn new<R: Otlp>(form: Form, request: &R) -> Self {
         let message = match form {
             Form::Protobuf | Form::Grpc => request.encode_to_vec(),
             Form::Json => json::to_json(request),
         };
-        Self::raw(form, message)
+        Self::raw(form, message).to(R::SIGNAL)
     }
 
-    /// The same with any bytes as the message.
+    /// The same with any bytes as the message, sent where spans go.
     pub(crate) fn raw(form: Form, message: impl Into<Bytes>) -> Self {
         let mut export = Self::bare(form, message.into());
         if form == Form::Grpc {
@@ -91,11 +97,11 @@ impl Export {
         if form == Form::Grpc {
             headers.insert("te", HeaderValue::from_static("trailers"));
         }
-        Self { form, wire, method: "POST", path: form.path().into(), headers, body }
+        Self { form, wire, method: "POST", path: form.path(Signal::Traces), headers, body }
     }
 
     /// A request with the job's two tokens.
-    pub(crate) fn of(form: Form, job: &Job, request: &ExportTraceServiceRequest) -> Self {
+    pub(crate) fn of<R: Otlp>(form: Form, job: &Job, request: &R) -> Self {
         Self::new(form, request).tokens(job)
     }
 
@@ -126,6 +132,12 @@ impl Export {
     /// Another method.
     pub(crate) fn method(self, method: &'static str) -> Self {
         Self { method, ..self }
+    }
+
+    /// Where this signal goes.
+    pub(crate) fn to(self, signal: Signal) -> Self {
+        let path = self.form.path(signal);
+        self.path(&path)
     }
 
     /// Another path.

@@ -13,18 +13,15 @@ use base64::Engine as _;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response};
 use http_body_util::{BodyExt as _, Full};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
+use spangate::otlp::signal::Signal;
 
 use super::{
     rpc,
     server::{AnswerBody, FakeServer, Problems, Reaction, Seen, Speaks},
+    signal::{self, Otlp},
 };
-
-const HTTP_PATH: &str = "/v1/traces";
-const GRPC_PATH: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 /// Headers that must never reach a collector, whatever the sender sent.
 const NEVER: [&str; 5] = ["runner-token", "job-token", "authorization", "cookie", "proxy-authorization"];
@@ -32,6 +29,8 @@ const NEVER: [&str; 5] = ["runner-token", "job-token", "authorization", "cookie"
 /// One request that arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
+    /// As its path says.
+    pub(crate) signal: Signal,
     pub(crate) headers: HeaderMap,
     /// The HTTP body, or the gRPC message without its frame: as it came, compression included.
     pub(crate) raw: Bytes,
@@ -54,9 +53,15 @@ impl Received {
         }
     }
 
-    /// The request.
+    /// The request, which must be of this signal.
+    pub(crate) fn decode<R: Otlp>(&self) -> R {
+        assert_eq!(self.signal, R::SIGNAL);
+        R::decode(self.inflated().as_slice()).unwrap()
+    }
+
+    /// The request, of spans.
     pub(crate) fn request(&self) -> ExportTraceServiceRequest {
-        ExportTraceServiceRequest::decode(self.inflated().as_slice()).unwrap()
+        self.decode()
     }
 }
 
@@ -65,7 +70,7 @@ impl Received {
 pub(crate) enum Reply {
     /// Everything is taken.
     Accept,
-    /// Some spans are refused.
+    /// Some items are refused.
     Partial { rejected: i64, message: &'static str },
     /// A refusal, in the collector's own protocol.
     Refuse { http: u16, grpc: i32, retry_after: Option<Duration> },
@@ -165,6 +170,7 @@ impl Collector {
 
 async fn answer(speaks: Speaks, state: Arc<State>, problems: Problems, seen: Seen) -> Reaction {
     let received = read(speaks, &problems, seen);
+    let signal = received.signal;
     state.received.lock().unwrap().push(received);
     let mut reply = state
         .next
@@ -180,11 +186,10 @@ async fn answer(speaks: Speaks, state: Arc<State>, problems: Problems, seen: See
     match (reply, speaks) {
         (Reply::Hang, _) => std::future::pending().await,
         (Reply::Reset, _) => Reaction::Reset,
-        (Reply::Accept, _) => Reaction::Answer(export_response(speaks, None)),
-        (Reply::Partial { rejected, message }, _) => Reaction::Answer(export_response(
-            speaks,
-            Some(ExportTracePartialSuccess { rejected_spans: rejected, error_message: message.into() }),
-        )),
+        (Reply::Accept, _) => Reaction::Answer(export_response(speaks, Vec::new())),
+        (Reply::Partial { rejected, message }, _) => {
+            Reaction::Answer(export_response(speaks, (signal::row(signal).response)(rejected, message)))
+        }
         (Reply::Html(status), _) => Reaction::Answer(
             Response::builder()
                 .status(status)
@@ -219,11 +224,8 @@ async fn answer(speaks: Speaks, state: Arc<State>, problems: Problems, seen: See
     }
 }
 
-fn export_response(
-    speaks: Speaks,
-    partial_success: Option<ExportTracePartialSuccess>,
-) -> Response<AnswerBody> {
-    let message = ExportTraceServiceResponse { partial_success }.encode_to_vec();
+/// An export response is empty when everything was taken.
+fn export_response(speaks: Speaks, message: Vec<u8>) -> Response<AnswerBody> {
     match speaks {
         Speaks::Http1 => Response::builder()
             .header("content-type", "application/x-protobuf")
@@ -255,17 +257,26 @@ fn read(speaks: Speaks, problems: &Problems, seen: Seen) -> Received {
     for name in NEVER {
         problems.check(!seen.headers.contains_key(name), || format!("the collector was sent {name}"));
     }
+    let is_its_path = |row: &signal::Row| match speaks {
+        Speaks::Http1 => seen.path == row.http_path,
+        Speaks::Http2 => seen.path == format!("/{}/Export", row.service),
+    };
+    let signal = signal::rows().into_iter().find(is_its_path).map_or_else(
+        || {
+            problems.report(format!("path {}", seen.path));
+            Signal::Traces
+        },
+        |row| row.signal,
+    );
     match speaks {
         Speaks::Http1 => {
-            problems.check(seen.path == HTTP_PATH, || format!("path {}", seen.path));
             problems.check(header("content-type") == Some("application/x-protobuf"), || {
                 format!("content-type {:?}", header("content-type"))
             });
             let encoding = header("content-encoding").unwrap_or("identity").to_owned();
-            Received { headers: seen.headers, raw: seen.body, encoding }
+            Received { signal, headers: seen.headers, raw: seen.body, encoding }
         }
         Speaks::Http2 => {
-            problems.check(seen.path == GRPC_PATH, || format!("path {}", seen.path));
             let content_type = header("content-type");
             problems
                 .check(matches!(content_type, Some("application/grpc" | "application/grpc+proto")), || {
@@ -279,7 +290,7 @@ fn read(speaks: Speaks, problems: &Problems, seen: Seen) -> Received {
             });
             problems.check(!compressed || named != "identity", || "compressed by nothing".into());
             let encoding = if compressed { named } else { "identity".into() };
-            Received { headers: seen.headers, raw, encoding }
+            Received { signal, headers: seen.headers, raw, encoding }
         }
     }
 }

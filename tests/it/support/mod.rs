@@ -13,6 +13,7 @@ pub(crate) mod rpc;
 pub(crate) mod selftest;
 pub(crate) mod server;
 pub(crate) mod session;
+pub(crate) mod signal;
 pub(crate) mod spans;
 pub(crate) mod tls;
 pub(crate) mod world;

@@ -13,6 +13,7 @@ use super::{
     collector::{Collector, Reply},
     job::Job,
     server::{FakeServer, Problems, Reaction, Refusing, Speaks},
+    signal::rows,
     spans,
     tls::TestTls,
     world::eventually,
@@ -42,6 +43,25 @@ async fn client_and_collector_agree() {
             assert_eq!(arrived.inflated(), request.encode_to_vec());
             assert_eq!(collector.spans(), 3);
         }
+    }
+}
+
+/// Scenario: every signal sent straight to the collector, where it belongs; then to a path that is no signal's.
+/// Guarantees: the collector tells signals apart, answers each with its own response, and reports the stray.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_collector_tells_signals_apart() {
+    for (form, speaks) in [(Form::Protobuf, Speaks::Http1), (Form::Grpc, Speaks::Http2)] {
+        let collector = Collector::start(speaks, None).await;
+        let to = collector.url().strip_prefix("http://").unwrap().parse().unwrap();
+        collector.always(Reply::Partial { rejected: 3, message: "why" });
+        for row in rows() {
+            let answer = Export::raw(form, vec![10, 0]).to(row.signal).send(to).await;
+            assert_eq!(answer.partial_of(row.signal, form), (3, "why".into()));
+            let arrived = collector.received().pop().unwrap();
+            assert_eq!((arrived.signal, arrived.inflated()), (row.signal, vec![10, 0]));
+        }
+        drop(Export::raw(form, "").path("/v1/spans").send(to).await);
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(collector))).is_err());
     }
 }
 
