@@ -10,7 +10,8 @@ use http::{HeaderMap, header};
 ///
 /// Source: RFC 9111 section 5.2; stricter where it leaves a choice. `s-maxage` is for shared caches
 /// of responses, which this is not.
-pub(super) fn max_age(headers: &HeaderMap) -> Option<Duration> {
+#[must_use]
+pub fn max_age(headers: &HeaderMap) -> Option<Duration> {
     let mut seconds = None;
     for line in headers.get_all(header::CACHE_CONTROL) {
         for directive in Directives(line.to_str().ok()?) {

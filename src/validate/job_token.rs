@@ -10,14 +10,19 @@ use super::Claims;
 
 /// What a job token says of its job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::validate) struct TokenClaims {
-    pub(in crate::validate) job_id: Option<u64>,
-    pub(in crate::validate) project_id: Option<u64>,
-    pub(in crate::validate) namespace_id: Option<u64>,
-    pub(in crate::validate) organization_id: Option<u64>,
-    pub(in crate::validate) cell_id: Option<u64>,
+pub struct TokenClaims {
+    /// The id in `sub`.
+    pub job_id: Option<u64>,
+    /// `p`
+    pub project_id: Option<u64>,
+    /// `g`: the group or user namespace.
+    pub namespace_id: Option<u64>,
+    /// `o`
+    pub organization_id: Option<u64>,
+    /// `c`
+    pub cell_id: Option<u64>,
     /// `exp`, in Unix seconds.
-    pub(in crate::validate) expires_at: Option<u64>,
+    pub expires_at: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -35,7 +40,8 @@ struct Payload {
 /// Source: GitLab's `Ci::JobToken::Jwt`: `sub` is the job's global id, the routing claims are in
 /// base36, and the instance's own prefix stands before the JWT. Hence the header is never decoded, and
 /// the parts are counted from the end: a prefix may hold anything that a token may hold.
-pub(in crate::validate) fn read(token: &[u8]) -> TokenClaims {
+#[must_use]
+pub fn read(token: &[u8]) -> TokenClaims {
     payload(token).map_or_else(TokenClaims::default, |payload| TokenClaims {
         job_id: payload.sub.as_ref().and_then(job_id),
         project_id: payload.p.as_ref().and_then(base36),

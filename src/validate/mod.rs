@@ -4,7 +4,7 @@
 mod answer;
 pub mod attributes;
 mod build_error;
-mod cache_control;
+pub mod cache_control;
 pub mod credentials;
 pub mod fixed;
 pub mod gitlab;

@@ -23,6 +23,7 @@ mod differential;
 mod docs;
 mod drain;
 mod early_answer;
+mod fuzzed;
 mod gate;
 mod identity;
 mod limits;

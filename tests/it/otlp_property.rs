@@ -9,6 +9,7 @@
     reason = "helpers of tests, which fail by panicking"
 )]
 
+pub(crate) mod fuzzed;
 mod hostile;
 mod judge;
 mod messages;

@@ -11,21 +11,27 @@ use hyper::body::Incoming;
 use crate::otlp::compression::{Encoding, InflateCaps, inflate};
 
 /// Longest body that is read of an answer, compressed or not.
-pub(super) const MAX_ANSWER: usize = 64 << 10;
+pub const MAX_ANSWER: usize = 64 << 10;
 
 /// An answer that was read to its end.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Result<Bytes, BadBody>,
-    pub(super) trailers: Option<HeaderMap>,
+pub struct Answer {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The head.
+    pub headers: HeaderMap,
+    /// The body as it came, at most [`MAX_ANSWER`] bytes.
+    pub body: Result<Bytes, BadBody>,
+    /// The trailers, where gRPC has its status.
+    pub trailers: Option<HeaderMap>,
 }
 
 /// Why an answer's body can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum BadBody {
+pub enum BadBody {
+    /// Longer than [`MAX_ANSWER`].
     TooLong,
+    /// The connection broke, and why.
     BrokeOff(String),
 }
 

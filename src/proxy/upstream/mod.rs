@@ -1,7 +1,7 @@
 //! The collector, as a `tower::Service`: pool, protocol, deadline, one retry when nothing was sent.
 //! It decides how a request goes out and what the collector's answer means, never who may send.
 
-mod answer;
+pub mod answer;
 mod connect;
 mod grpc;
 mod http;
@@ -18,7 +18,12 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tower::util::BoxCloneSyncService;
 
-use crate::otlp::{compression::Encoding, signal::Signal, status::PartialSuccess};
+use crate::{
+    config::Protocol,
+    otlp::{compression::Encoding, signal::Signal, status::PartialSuccess},
+};
+
+use self::answer::Answer;
 
 pub use self::pool::{UpstreamBuildError, pool};
 
@@ -78,6 +83,17 @@ impl UpstreamError {
             Self::TooLarge => "too_large",
             Self::BadAnswer(_) => "bad_answer",
         }
+    }
+}
+
+/// What an answer of the collector means.
+///
+/// # Errors
+/// [`UpstreamError`] for whatever is not a success, and for a success that can't be read.
+pub fn meaning(protocol: Protocol, answer: &Answer) -> Result<PartialSuccess, UpstreamError> {
+    match protocol {
+        Protocol::Http => http::judge(answer),
+        Protocol::Grpc => grpc::judge(answer),
     }
 }
 

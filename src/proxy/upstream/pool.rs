@@ -35,7 +35,7 @@ use super::{
     Outgoing, Upstream, UpstreamError,
     answer::{self, deepest},
     connect::Connector,
-    grpc, http as plain,
+    grpc, http as plain, meaning,
     pieces::Pieces,
 };
 
@@ -258,11 +258,7 @@ impl Shared {
             }
         })?;
         let answer = answer::read(response).await;
-        match self.protocol {
-            Protocol::Http => plain::judge(&answer),
-            Protocol::Grpc => grpc::judge(&answer),
-        }
-        .map_err(|error| Failure { error, unsent: false })
+        meaning(self.protocol, &answer).map_err(|error| Failure { error, unsent: false })
     }
 }
 

@@ -1,0 +1,9 @@
+//! What leaves, by the judge of the property tests; changed field by field.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| spangate_fuzz::rewrite(data));
+
+libfuzzer_sys::fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    spangate_fuzz::mutate::protobuf(3, data, size, max_size, seed)
+});

@@ -1,0 +1,86 @@
+//! Any bytes as a compressed body, or as what a body is made of. Four bytes of options come first:
+//! encoding and how the body is made, longest output, ratio, repetitions.
+
+use std::io::Read;
+
+use bytes::Bytes;
+use flate2::bufread::MultiGzDecoder;
+use spangate::otlp::compression::{Encoding, InflateCaps, InflateError, deflate, inflate};
+
+use super::within;
+
+/// Output that no ratio is asked of.
+const RATIO_FREE: usize = 64 << 10;
+/// Beside the output: what a thread keeps to work with, and the output's last growth.
+const AT_ALL: usize = 256 << 10;
+/// Longest content that a body is made of.
+const LONGEST: usize = 512 << 10;
+
+const ZSTD: u8 = 1;
+const MADE: u8 = 2;
+const TWICE: u8 = 4;
+
+pub(crate) fn hold(data: &[u8]) {
+    let Some((&[choice, size, ratio, times], rest)) = data.split_first_chunk() else { return };
+    let encoding = if choice & ZSTD == 0 { Encoding::Gzip } else { Encoding::Zstd };
+    let caps = InflateCaps {
+        max_size: (1 << (size & 0x1F).min(20)) - usize::from(size >> 5),
+        max_ratio: if ratio == u8::MAX { u32::MAX } else { ratio.into() },
+    };
+    if choice & MADE == 0 {
+        drop(held_to_caps(encoding, &Bytes::copy_from_slice(rest), caps));
+        return;
+    }
+    let content = rest.repeat((1 + usize::from(times) * 64).min(1 + LONGEST / (1 + rest.len())));
+    let (before, after) = content.split_at(content.len() / (1 + usize::from(choice >> 4)));
+    let pieces = [before, after].map(Bytes::copy_from_slice);
+    let mut body = deflate(encoding, &pieces).concat();
+    let mut expected = content;
+    if choice & TWICE != 0 {
+        body.extend_from_within(..);
+        expected.extend_from_within(..);
+    }
+    let body = Bytes::from(body);
+    let inflated = held_to_caps(encoding, &body, caps);
+    if expected.len() <= longest(&body, caps) {
+        assert_eq!(inflated.expect("what was made here"), expected);
+    } else {
+        assert!(matches!(inflated, Err(InflateError::TooLarge | InflateError::Ratio)), "{inflated:?}");
+    }
+}
+
+fn longest(body: &Bytes, caps: InflateCaps) -> usize {
+    let ratio = usize::try_from(caps.max_ratio).expect("64 bits");
+    caps.max_size.min(body.len().saturating_mul(ratio).max(RATIO_FREE))
+}
+
+fn held_to_caps(encoding: Encoding, body: &Bytes, caps: InflateCaps) -> Result<Bytes, InflateError> {
+    let longest = longest(body, caps);
+    let inflated = within(AT_ALL + 2 * longest, || inflate(encoding, body, caps));
+    assert_eq!(inflated, inflate(encoding, body, caps), "a body left something behind");
+    match (&inflated, streamed(encoding, body, longest)) {
+        (Ok(inflated), streamed) => {
+            assert!(inflated.len() <= longest);
+            assert_eq!(streamed.as_deref(), Some(&inflated[..]), "another reader reads another body");
+        }
+        (Err(InflateError::Corrupt), streamed) => {
+            assert!(streamed.is_none_or(|out| body.is_empty() || out.len() > longest));
+        }
+        (Err(_), streamed) => assert!(streamed.is_none_or(|out| out.len() > longest)),
+    }
+    inflated
+}
+
+/// The body as the decoders' own streams read it, up to one byte past the longest; `None` where they fail.
+fn streamed(encoding: Encoding, body: &Bytes, longest: usize) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let most = longest as u64 + 1;
+    let read = if encoding == Encoding::Gzip {
+        MultiGzDecoder::new(&body[..]).take(most).read_to_end(&mut out)
+    } else {
+        let mut decoder = zstd::stream::read::Decoder::with_buffer(&body[..]).expect("a context");
+        decoder.window_log_max(23).expect("a window of 8 MiB");
+        decoder.take(most).read_to_end(&mut out)
+    };
+    read.is_ok().then_some(out)
+}
