@@ -14,7 +14,7 @@ const RATIO_FREE: usize = 64 << 10;
 /// Beside the output: what a thread keeps to work with, and the output's last growth.
 const AT_ALL: usize = 256 << 10;
 /// Longest content that a body is made of.
-const LONGEST: usize = 512 << 10;
+const LONGEST: usize = 128 << 10;
 
 const ZSTD: u8 = 1;
 const MADE: u8 = 2;
@@ -24,7 +24,7 @@ pub(crate) fn hold(data: &[u8]) {
     let Some((&[choice, size, ratio, times], rest)) = data.split_first_chunk() else { return };
     let encoding = if choice & ZSTD == 0 { Encoding::Gzip } else { Encoding::Zstd };
     let caps = InflateCaps {
-        max_size: (1 << (size & 0x1F).min(20)) - usize::from(size >> 5),
+        max_size: (1_usize << (size & 0x1F).min(18)).saturating_sub(usize::from(size >> 5)),
         max_ratio: if ratio == u8::MAX { u32::MAX } else { ratio.into() },
     };
     if choice & MADE == 0 {
