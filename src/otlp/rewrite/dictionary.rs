@@ -8,6 +8,9 @@ use crate::otlp::{
     wire::{Field, Payload, Reader},
 };
 
+/// Every reader cuts an int32 down to its 32 bits.
+const INT32: u64 = 0xFFFF_FFFF;
+
 /// The dictionary of a request, as far as keys go.
 #[derive(Debug)]
 pub(super) enum Dictionary {
@@ -60,7 +63,8 @@ impl Dictionary {
         Ok(protected.contains(key) || self.is_protected(index))
     }
 
-    /// Whether a `KeyValueAndUnit` has a protected key.
+    /// Whether a `KeyValueAndUnit` has a protected key. It has no other key than the string at its
+    /// place, so readers look up place 0 too, where the empty string should be and need not.
     pub(super) fn is_forged_unit(&self, attribute: &Field<'_>) -> Result<bool, Malformed> {
         let mut index = 0;
         let mut reader = attribute.message()?;
@@ -69,15 +73,17 @@ impl Dictionary {
                 index = value;
             }
         }
-        Ok(self.is_protected(index))
+        Ok(match self {
+            Self::Strings(strings) if index & INT32 == 0 => strings.first() == Some(&true),
+            _ => self.is_protected(index),
+        })
     }
 
     /// Whether the string at a place is a protected key. Place 0 stands for no key. A place that
     /// does not exist could be anything to a reader, as could any place where there is no
     /// dictionary: both count as protected.
     fn is_protected(&self, index: u64) -> bool {
-        // Every reader cuts an int32 down to its 32 bits.
-        match (index & 0xFFFF_FFFF, self) {
+        match (index & INT32, self) {
             (0, _) => false,
             (_, Self::None) => true,
             (index, Self::Strings(strings)) => {

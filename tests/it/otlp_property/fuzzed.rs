@@ -1,5 +1,7 @@
 //! A fuzzer's input as a case of the judge: three bytes of options, then the body.
 
+use spangate::otlp::signal::Signal;
+
 use super::judge::{Case, Outcome, hold as judge};
 
 /// Bits of the first byte: two for the signal, then these.
@@ -9,6 +11,7 @@ const STRIP_ITEMS: u8 = 8;
 pub(crate) fn hold(data: &[u8]) {
     let Some((&[choice, size, budget], body)) = data.split_first_chunk() else { return };
     let case = Case {
+        signal: Signal::ALL[usize::from(choice & 3)],
         body: body.to_vec(),
         strip_scope: choice & STRIP_SCOPE != 0,
         strip_items: choice & STRIP_ITEMS != 0,
