@@ -5,7 +5,11 @@ mod rules;
 mod text;
 mod walk;
 
-use super::{TraceId, schema, signal::Signal, wire::WireError};
+use super::{
+    TraceId, schema,
+    signal::Signal,
+    wire::{Reader, WireError},
+};
 
 /// What an export request is held to.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +74,7 @@ impl From<WireError> for Malformed {
 pub fn inspect(signal: Signal, body: &[u8], rules: &Rules) -> Result<Inspection, Malformed> {
     let schema = schema::of(signal);
     let mut walk = walk::Walk::new(rules, schema.item.owns_trace);
-    walk.message(schema.request, body, 0)?;
+    walk.message::<false>(schema.request, Reader::new(body), 0)?;
     Ok(walk.end())
 }
 

@@ -7,14 +7,18 @@
 mod common;
 mod key;
 mod logs;
+mod look;
 mod metrics;
 mod profiles;
 mod traces;
 
 use super::signal::Signal;
 
+use look::{Looks, NUMBERS};
+
 pub(super) use common::{ANY_VALUE, ENTITY_REF, KEY_VALUE, RESOURCE, SCOPE};
 pub(super) use key::{Key, WINDOW};
+pub(super) use look::Look;
 
 /// Deepest nesting of `AnyValue` in `AnyValue` (arrays and lists), the outermost one counted.
 pub(super) const MAX_NESTING: u32 = 32;
@@ -146,40 +150,10 @@ pub(super) struct Row {
     pub(super) kind: Kind,
 }
 
-/// What the scanner has to do with a field; made from its row.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Look {
-    /// No field has this number and wire type.
-    Unknown,
-    Varint,
-    Fixed32,
-    Fixed64,
-    /// A string: UTF-8.
-    Text,
-    Bytes,
-    Id(Id),
-    KeyValue,
-    /// The one `AnyValue` of what holds it.
-    Value,
-    /// One of many `AnyValue`s.
-    Element,
-    /// Packed varints.
-    Varints,
-    /// Packed numbers of eight bytes.
-    Fixed64s,
-    /// A place in the dictionary that is a member of a `oneof`.
-    IndexMember,
-    /// A message that is a member of a `oneof`.
-    MessageMember(&'static Table),
-    Message(&'static Table),
-    Entry(&'static Table),
-    Item(&'static Table),
-}
-
 /// Wire types as they stand in the low bits of a tag.
 const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
-const LEN: u32 = 2;
+pub(super) const LEN: u32 = 2;
 const FIXED32: u32 = 5;
 
 impl Kind {
@@ -201,57 +175,22 @@ impl Kind {
     }
 }
 
-impl Row {
-    const fn look(&self) -> Look {
-        match (self.kind, self.label) {
-            (Kind::Index, Label::Member) => Look::IndexMember,
-            (Kind::Message(table), Label::Member) => Look::MessageMember(table),
-            (Kind::AnyValue, Label::Repeated) => Look::Element,
-            (Kind::AnyValue, _) => Look::Value,
-            (Kind::Message(table), _) => Look::Message(table),
-            (Kind::Entry(table), _) => Look::Entry(table),
-            (Kind::Item(table), _) => Look::Item(table),
-            (Kind::KeyValue, _) => Look::KeyValue,
-            (Kind::String, _) => Look::Text,
-            (Kind::Bytes, _) => Look::Bytes,
-            (Kind::Id(id), _) => Look::Id(id),
-            (Kind::Legacy(_), _) => Look::Unknown,
-            (kind, _) => match kind.wire() {
-                VARINT => Look::Varint,
-                FIXED32 => Look::Fixed32,
-                _ => Look::Fixed64,
-            },
-        }
-    }
-}
-
-/// Tags that have a place in [`Table::looks`]: those of fields up to number 16, which is all that
-/// OTLP uses but for [`Kind::Legacy`].
-const TAGS: usize = 17 << 3;
-
+/// The messages that fields hold, by their numbers; [`NOTHING`] where a field holds none.
 #[expect(
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
     reason = "evaluated by the compiler alone, which refuses a number that has no place"
 )]
-const fn looks(rows: &[Row]) -> [Look; TAGS] {
-    let mut table = [Look::Unknown; TAGS];
+const fn inners(rows: &[Row]) -> [&'static Table; NUMBERS] {
+    let mut inners = [&NOTHING; NUMBERS];
     let mut at = 0;
     while at < rows.len() {
-        let row = &rows[at];
+        if let Kind::Message(table) | Kind::Entry(table) | Kind::Item(table) = rows[at].kind {
+            inners[rows[at].number as usize] = table;
+        }
         at += 1;
-        if matches!(row.kind, Kind::Legacy(_)) {
-            continue;
-        }
-        table[(row.number << 3 | row.kind.wire()) as usize] = row.look();
-        if matches!(row.label, Label::Packed) {
-            table[(row.number << 3 | LEN) as usize] = match row.kind.wire() {
-                VARINT => Look::Varints,
-                _ => Look::Fixed64s,
-            };
-        }
     }
-    table
+    inners
 }
 
 /// One message.
@@ -260,8 +199,11 @@ const fn looks(rows: &[Row]) -> [Look; TAGS] {
 pub(super) struct Table {
     /// All its fields.
     pub(super) rows: &'static [Row],
-    /// What to do, by the tag: one look says both, what the field is and that its wire type is its own.
-    looks: [Look; TAGS],
+    /// For every string, value and message in it.
+    full: Looks,
+    /// For the trace gate's ids alone.
+    brief: Looks,
+    inners: [&'static Table; NUMBERS],
     /// Whether a field that is not known is an offence: the message stands outside the items, so
     /// that such a field could mean something for all of them to a newer reader.
     pub(super) frame: bool,
@@ -292,7 +234,18 @@ impl Table {
             owns_trace |= matches!(rows[at].kind, Kind::Id(Id::OwnTrace));
             at += 1;
         }
-        Self { rows, looks: looks(rows), frame: false, claims: false, nests: false, gated, owns_trace }
+        let inners = inners(rows);
+        Self {
+            rows,
+            full: Looks::new(rows, &inners, false),
+            brief: Looks::new(rows, &inners, true),
+            inners,
+            frame: false,
+            claims: false,
+            nests: false,
+            gated,
+            owns_trace,
+        }
     }
 
     const fn frame(rows: &'static [Row]) -> Self {
@@ -305,10 +258,27 @@ impl Table {
 }
 
 impl Table {
+    /// What to do with a field whose tag begins with this byte, if that is its whole tag.
+    #[inline]
+    pub(super) fn first_look<const BRIEF: bool>(&self, tag: u8) -> Look {
+        self.looks::<BRIEF>().first(tag)
+    }
+
     /// What to do with a field of this tag.
     #[inline]
-    pub(super) fn look(&self, tag: u32) -> Look {
-        self.looks.get(tag as usize).copied().unwrap_or(Look::Unknown)
+    pub(super) fn look<const BRIEF: bool>(&self, tag: u32) -> Look {
+        self.looks::<BRIEF>().of(tag)
+    }
+
+    #[inline]
+    const fn looks<const BRIEF: bool>(&self) -> &Looks {
+        if BRIEF { &self.brief } else { &self.full }
+    }
+
+    /// The message that a field of this tag holds.
+    #[inline]
+    pub(super) fn inner(&self, tag: u32) -> &'static Self {
+        self.inners.get((tag >> 3) as usize).copied().unwrap_or(&NOTHING)
     }
 
     /// The row of a field.
@@ -343,6 +313,19 @@ fn is_snake_case_of(key: &[u8], name: &[u8]) -> bool {
     });
     same && key.next().is_none()
 }
+
+/// A message without fields, where there is none.
+static NOTHING: Table = Table {
+    rows: &[],
+    full: Looks::NONE,
+    brief: Looks::NONE,
+    inners: [&NOTHING; NUMBERS],
+    frame: false,
+    claims: false,
+    nests: false,
+    gated: false,
+    owns_trace: false,
+};
 
 /// What is particular to one signal.
 #[derive(Debug)]

@@ -154,6 +154,13 @@ impl<'a> Reader<'a> {
         self.rest.get(..self.rest.len().saturating_sub(later.rest.len())).unwrap_or_default()
     }
 
+    /// The bytes from here to the end of the message.
+    #[inline]
+    #[must_use]
+    pub const fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// Whether the message ends here.
     #[inline]
     #[must_use]
@@ -161,26 +168,55 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    /// The next two bytes and a reader of what follows them, if the first is a whole tag: nearly
-    /// every field begins with a tag and a length of one byte each.
+    /// The next two bytes: nearly every field begins with a tag and a length of one byte each.
     #[inline]
     #[must_use]
-    pub fn short(&self) -> Option<(u8, u8, Self)> {
-        match *self.rest {
-            [tag @ 0..0x80, next, ref rest @ ..] => Some((tag, next, Self { rest })),
-            _ => None,
+    pub fn peek(&self) -> Option<[u8; 2]> {
+        self.rest.first_chunk().copied()
+    }
+
+    /// What is left after so many bytes.
+    #[inline]
+    #[must_use]
+    pub fn past(&self, bytes: usize) -> Option<Self> {
+        self.rest.get(bytes..).map(Self::new)
+    }
+
+    /// What is left after a tag of one byte and a field of this length, if that is a whole varint.
+    #[inline]
+    #[must_use]
+    pub fn past_short(&self, length: u8) -> Option<Self> {
+        if length < 0x80 { self.past(usize::from(length).saturating_add(2)) } else { None }
+    }
+
+    /// The content of the length-delimited field whose tag is the next byte, and a reader of what
+    /// follows it; `None` if its length is none or reaches beyond the message.
+    #[inline]
+    #[must_use]
+    pub fn content(&self) -> Option<(&'a [u8], Self)> {
+        let mut rest = self.past(1)?;
+        let content = rest.bytes().ok()?;
+        Some((content, rest))
+    }
+
+    /// The next `N` bytes and a reader of what follows them.
+    #[inline]
+    #[must_use]
+    pub const fn array<const N: usize>(&self) -> Option<(&'a [u8; N], Self)> {
+        match self.rest.split_first_chunk() {
+            Some((bytes, rest)) => Some((bytes, Self { rest })),
+            None => None,
         }
     }
 
-    /// So many bytes.
-    ///
-    /// # Errors
-    /// [`WireError::Length`]
+    /// A reader of what follows the tag, if the next field has this one, in one byte.
     #[inline]
-    pub fn take(&mut self, length: u8) -> Result<&'a [u8], WireError> {
-        let (bytes, rest) = self.rest.split_at_checked(usize::from(length)).ok_or(WireError::Length)?;
-        self.rest = rest;
-        Ok(bytes)
+    #[must_use]
+    pub fn after(&self, tag: u32) -> Option<Self> {
+        match *self.rest {
+            [first @ 0..0x80, ref rest @ ..] if u32::from(first) == tag => Some(Self { rest }),
+            _ => None,
+        }
     }
 
     /// The next tag, not yet taken apart (see [`Tag::of`]); `None` at the end of the message.

@@ -8,7 +8,7 @@ use crate::otlp::{TraceId, schema::Id};
 /// last one and a gate that looked at the first would be looking at another span.
 pub(super) struct Gate {
     expected: Option<TraceId>,
-    /// Whether an item without a trace id is foreign.
+    /// Whether an item without a trace id is foreign; never if no trace is expected.
     required: bool,
     own: bool,
     other: bool,
@@ -17,7 +17,7 @@ pub(super) struct Gate {
 
 impl Gate {
     pub(super) fn new(expected: Option<TraceId>, required: bool) -> Self {
-        Self { expected, required, own: false, other: false, foreign: 0 }
+        Self { expected, required: required && expected.is_some(), own: false, other: false, foreign: 0 }
     }
 
     /// Sees an id. An empty one is proto3's default, the same as no field: well formed, but of no
@@ -46,18 +46,32 @@ impl Gate {
         Ok(())
     }
 
-    /// Begins an item; gives what is to be handed back to [`Gate::end_item`].
+    /// Sees a whole id of [`Id::OwnTrace`], as [`Gate::id`] would.
     #[inline]
-    pub(super) fn begin_item(&mut self) -> bool {
+    pub(super) fn own_trace(&mut self, bytes: &[u8; 16]) {
+        if let Some(expected) = &self.expected {
+            let is_own = bytes == expected.as_bytes();
+            self.own |= is_own;
+            self.other |= !is_own;
+        }
+    }
+
+    /// Begins a run of items; gives what is to be handed back to [`Gate::leave_items`].
+    pub(super) fn enter_items(&mut self) -> bool {
         self.own = false;
         std::mem::take(&mut self.other)
     }
 
-    /// Ends an item. What was seen outside the items before it is remembered.
+    /// Ends an item and begins the next.
     #[inline]
-    pub(super) fn end_item(&mut self, outside: bool) {
-        let is_foreign = self.expected.is_some() && (self.other || (self.required && !self.own));
+    pub(super) fn end_item(&mut self) {
+        let is_foreign = self.other | (self.required & !self.own);
         self.foreign = self.foreign.saturating_add(u64::from(is_foreign));
+        (self.own, self.other) = (false, false);
+    }
+
+    /// Ends a run of items. What was seen outside the items before it is remembered.
+    pub(super) fn leave_items(&mut self, outside: bool) {
         self.other = outside;
     }
 

@@ -4,10 +4,10 @@
 use super::{
     Depth, Inspection, Malformed, Rules,
     rules::{Gate, Members},
-    text::{is_plain, utf8},
+    text::{plain_run, utf8},
 };
 use crate::otlp::{
-    schema::{ANY_VALUE, KEY_VALUE, Look, MAX_NESTING, MAX_RESOURCES, Table},
+    schema::{ANY_VALUE, Id, KEY_VALUE, Look, MAX_NESTING, MAX_RESOURCES, Table},
     wire::{Reader, Tag, WireError},
 };
 
@@ -28,41 +28,99 @@ impl<'r> Walk<'r> {
         Inspection { foreign: self.gate.end(), ..self.found }
     }
 
-    /// Reads one message. `nesting` is the number of `AnyValue`s around it.
-    ///
-    /// Fields whose tag and length take one byte each are read here, by one look at the table. All
-    /// others, and all that is unknown or wrong, take the long way through [`Walk::field`], which
-    /// would read these the same.
-    pub(super) fn message(
+    /// Reads one message. `nesting` is the number of `AnyValue`s around it; `BRIEF`: only for the
+    /// trace gate's ids (see [`Depth::Structure`]).
+    pub(super) fn message<const BRIEF: bool>(
         &mut self,
         table: &'static Table,
-        content: &[u8],
+        mut reader: Reader<'_>,
         nesting: u32,
     ) -> Result<(), Malformed> {
-        let mut reader = Reader::new(content);
         let mut members = Members::default();
-        loop {
-            if let Some((tag, next, mut rest)) = reader.short() {
-                match table.look(u32::from(tag)) {
-                    Look::KeyValue if next < 0x80 => rest = self.attributes(tag, reader, nesting)?,
-                    Look::Text if next < 0x80 => utf8(rest.take(next)?)?,
-                    Look::Message(inner) if next < 0x80 => self.message(inner, rest.take(next)?, nesting)?,
-                    Look::Id(id) if next < 0x80 => self.gate.id(id, rest.take(next)?)?,
-                    Look::Varint if next < 0x80 => {}
-                    Look::Fixed64 => rest.fixed(7)?,
-                    _ => rest = self.field(table, reader, nesting, &mut members)?,
-                }
-                reader = rest;
-            } else if reader.is_empty() {
-                return members.agreed();
-            } else {
-                reader = self.field(table, reader, nesting, &mut members)?;
-            }
+        while !reader.is_empty() {
+            reader = self.field::<BRIEF>(table, reader, nesting, &mut members)?;
+            reader = self.usual::<BRIEF, false>(table, reader, nesting)?;
         }
+        members.agreed()
+    }
+
+    /// Reads fields as long as they are usual: tag and length take one byte each, and one look at
+    /// the table says what to do. All others, and all that is unknown or wrong, take the long way
+    /// through [`Walk::field`], which would read these the same.
+    #[expect(clippy::inline_always, reason = "a call for each item costs more than a field")]
+    #[inline(always)]
+    fn usual<'a, const BRIEF: bool, const LEAF: bool>(
+        &mut self,
+        table: &'static Table,
+        mut reader: Reader<'a>,
+        nesting: u32,
+    ) -> Result<Reader<'a>, Malformed> {
+        while let Some([tag, next]) = reader.peek() {
+            let after = match table.first_look::<BRIEF>(tag) {
+                Look::KeyValue | Look::Text => {
+                    let after = text_run(table, reader);
+                    let run = reader.upto(&after);
+                    utf8(run)?;
+                    (!run.is_empty()).then_some(after)
+                }
+                Look::Bytes => {
+                    let mut after = reader.past_short(next);
+                    while let Some(reader) = after
+                        && let Some([tag, next]) = reader.peek()
+                        && matches!(table.first_look::<BRIEF>(tag), Look::Bytes)
+                    {
+                        after = reader.past_short(next);
+                    }
+                    after
+                }
+                Look::Message if !LEAF => match reader.content() {
+                    Some((content, after)) => {
+                        let inner = table.inner(u32::from(tag));
+                        let rest = self.usual::<BRIEF, true>(inner, Reader::new(content), nesting)?;
+                        if !rest.is_empty() {
+                            self.message::<BRIEF>(inner, rest, nesting)?;
+                        }
+                        Some(after)
+                    }
+                    None => None,
+                },
+                Look::Varint if next < 0x80 => reader.past(2),
+                Look::Fixed64 => reader.past(9),
+                Look::SpanId if next == 8 => reader.past(10),
+                Look::OwnTrace if !LEAF && next == 16 => {
+                    reader.array::<18>().map(|([_, _, id @ ..], after)| {
+                        self.gate.own_trace(id);
+                        after
+                    })
+                }
+                Look::Unknown
+                | Look::Varint
+                | Look::Fixed32
+                | Look::SpanId
+                | Look::OwnTrace
+                | Look::SetTrace
+                | Look::OtherTrace
+                | Look::ProfileId
+                | Look::Value
+                | Look::Element
+                | Look::Varints
+                | Look::Fixed64s
+                | Look::IndexMember
+                | Look::MessageMember
+                | Look::Message
+                | Look::Entry
+                | Look::Item => None,
+            };
+            let Some(after) = after else { break };
+            reader = after;
+        }
+        Ok(reader)
     }
 
     /// Reads one field of any form and gives a reader of what follows it.
-    fn field<'a>(
+    #[cold]
+    #[inline(never)]
+    fn field<'a, const BRIEF: bool>(
         &mut self,
         table: &'static Table,
         mut reader: Reader<'a>,
@@ -70,12 +128,14 @@ impl<'r> Walk<'r> {
         members: &mut Members,
     ) -> Result<Reader<'a>, Malformed> {
         let Some(tag) = reader.raw_tag()? else { return Ok(reader) };
-        match table.look(tag) {
+        match table.look::<BRIEF>(tag) {
             Look::KeyValue => self.key_value(reader.bytes()?, nesting)?,
-            Look::Message(inner) => self.message(inner, reader.bytes()?, nesting)?,
-            Look::MessageMember(inner) => {
+            Look::Message => {
+                self.message::<BRIEF>(table.inner(tag), Reader::new(reader.bytes()?), nesting)?
+            }
+            Look::MessageMember => {
                 members.set(true);
-                self.message(inner, reader.bytes()?, nesting)?;
+                self.message::<BRIEF>(table.inner(tag), Reader::new(reader.bytes()?), nesting)?;
             }
             Look::Value => self.any_value(reader.bytes()?, nesting, members)?,
             Look::Element => {
@@ -83,14 +143,24 @@ impl<'r> Walk<'r> {
                 self.any_value(reader.bytes()?, nesting, &mut members)?;
                 members.agreed()?;
             }
-            Look::Id(id) => self.gate.id(id, reader.bytes()?)?,
-            Look::Item(inner) => self.item(inner, reader.bytes()?)?,
-            Look::Entry(inner) => {
+            Look::OwnTrace => self.gate.id(Id::OwnTrace, reader.bytes()?)?,
+            Look::SetTrace => self.gate.id(Id::SetTrace, reader.bytes()?)?,
+            Look::OtherTrace => self.gate.id(Id::OtherTrace, reader.bytes()?)?,
+            Look::SpanId => self.gate.id(Id::Span, reader.bytes()?)?,
+            Look::ProfileId => self.gate.id(Id::Profile, reader.bytes()?)?,
+            Look::Item => {
+                let inner = table.inner(tag);
+                return match self.rules.depth {
+                    Depth::Full => self.items::<false>(inner, tag, reader),
+                    Depth::Structure => self.items::<true>(inner, tag, reader),
+                };
+            }
+            Look::Entry => {
                 self.found.resources = self.found.resources.saturating_add(1);
                 if self.found.resources > MAX_RESOURCES {
                     return Err(Malformed("the request holds more than 1000 resources"));
                 }
-                self.message(inner, reader.bytes()?, nesting)?;
+                self.message::<BRIEF>(table.inner(tag), Reader::new(reader.bytes()?), nesting)?;
             }
             Look::Unknown => self.unknown(table, tag, &mut reader)?,
             look => scalar(look, &mut reader)?,
@@ -98,86 +168,33 @@ impl<'r> Walk<'r> {
         Ok(reader)
     }
 
-    fn item(&mut self, table: &'static Table, content: &[u8]) -> Result<(), Malformed> {
-        let outside = self.gate.begin_item();
-        match self.rules.depth {
-            Depth::Full => self.message(table, content, 0)?,
-            Depth::Structure => self.structure(table, content)?,
-        }
-        self.gate.end_item(outside);
-        self.found.items = self.found.items.saturating_add(1);
-        if content.len() > self.rules.max_item_size {
-            self.found.oversize = self.found.oversize.saturating_add(1);
-        }
-        Ok(())
-    }
-
-    /// Reads the fields of a message and below them only those messages in which there are ids for
-    /// the trace gate.
-    fn structure(&mut self, table: &'static Table, content: &[u8]) -> Result<(), Malformed> {
-        let mut reader = Reader::new(content);
-        loop {
-            if let Some((tag, next, mut rest)) = reader.short() {
-                match table.look(u32::from(tag)) {
-                    Look::KeyValue | Look::Text | Look::Bytes if next < 0x80 => drop(rest.take(next)?),
-                    Look::Message(inner) if next < 0x80 && !inner.gated => drop(rest.take(next)?),
-                    Look::Id(id) if next < 0x80 => self.gate.id(id, rest.take(next)?)?,
-                    Look::Varint if next < 0x80 => {}
-                    Look::Fixed64 => rest.fixed(7)?,
-                    _ => rest = self.structure_field(table, reader)?,
-                }
-                reader = rest;
-            } else if reader.is_empty() {
-                return Ok(());
-            } else {
-                reader = self.structure_field(table, reader)?;
-            }
-        }
-    }
-
-    fn structure_field<'a>(
+    /// Reads an item, and those of the same field that follow it.
+    fn items<'a, const BRIEF: bool>(
         &mut self,
         table: &'static Table,
+        tag: u32,
         mut reader: Reader<'a>,
     ) -> Result<Reader<'a>, Malformed> {
-        let Some(tag) = reader.raw_tag()? else { return Ok(reader) };
-        match table.look(tag) {
-            Look::Id(id) => self.gate.id(id, reader.bytes()?)?,
-            Look::Message(inner) | Look::MessageMember(inner) if inner.gated => {
-                self.structure(inner, reader.bytes()?)?;
+        let outside = self.gate.enter_items();
+        let max_item_size = self.rules.max_item_size;
+        let (mut items, mut oversize) = (0_u64, 0_u64);
+        loop {
+            let content = reader.bytes()?;
+            let rest = self.usual::<BRIEF, false>(table, Reader::new(content), 0)?;
+            if !rest.is_empty() {
+                self.message::<BRIEF>(table, rest, 0)?;
             }
-            Look::Varint | Look::IndexMember => drop(reader.varint()?),
-            Look::Fixed64 => reader.fixed(8)?,
-            Look::Fixed32 => reader.fixed(4)?,
-            Look::Unknown => self.unknown(table, tag, &mut reader)?,
-            _ => drop(reader.bytes()?),
-        }
-        Ok(reader)
-    }
-
-    /// Reads a run of attributes: the one at hand, and those of the same field that follow it.
-    ///
-    /// As long as they are plain their strings are looked at all at once: all else in such a run is
-    /// ASCII, the tags and lengths of the attributes included.
-    fn attributes<'a>(
-        &mut self,
-        tag: u8,
-        mut reader: Reader<'a>,
-        nesting: u32,
-    ) -> Result<Reader<'a>, Malformed> {
-        let mut run = reader;
-        while let Some((again, length @ 0..0x80, mut rest)) = reader.short()
-            && again == tag
-        {
-            let content = rest.take(length)?;
-            if !is_plain(content) {
-                utf8(run.upto(&reader))?;
-                self.key_value(content, nesting)?;
-                run = rest;
+            self.gate.end_item();
+            items = items.wrapping_add(1);
+            oversize = oversize.wrapping_add(u64::from(content.len() > max_item_size));
+            match reader.after(tag) {
+                Some(rest) => reader = rest,
+                None => break,
             }
-            reader = rest;
         }
-        utf8(run.upto(&reader))?;
+        self.gate.leave_items(outside);
+        self.found.items = self.found.items.saturating_add(items);
+        self.found.oversize = self.found.oversize.saturating_add(oversize);
         Ok(reader)
     }
 
@@ -185,7 +202,7 @@ impl<'r> Walk<'r> {
         let mut reader = Reader::new(content);
         let mut members = Members::default();
         while let Some(tag) = reader.raw_tag()? {
-            match KEY_VALUE.look(tag) {
+            match KEY_VALUE.look::<false>(tag) {
                 Look::Value => self.any_value(reader.bytes()?, nesting, &mut members)?,
                 Look::Unknown => self.unknown(&KEY_VALUE, tag, &mut reader)?,
                 look => scalar(look, &mut reader)?,
@@ -199,13 +216,13 @@ impl<'r> Walk<'r> {
         let nesting = nesting.saturating_add(1);
         let mut reader = Reader::new(content);
         while let Some(tag) = reader.raw_tag()? {
-            let look = ANY_VALUE.look(tag);
+            let look = ANY_VALUE.look::<false>(tag);
             match look {
                 Look::Unknown => {
                     self.unknown(&ANY_VALUE, tag, &mut reader)?;
                     continue;
                 }
-                Look::MessageMember(inner) => {
+                Look::MessageMember => {
                     let held = reader.bytes()?;
                     // At the last level nothing at all may be held, not even a `KeyValue` without
                     // a value: 32 levels in an event's attribute already are prost's own limit of
@@ -213,11 +230,11 @@ impl<'r> Walk<'r> {
                     if nesting >= MAX_NESTING && !held.is_empty() {
                         return Err(Malformed("an attribute value is nested more than 32 levels deep"));
                     }
-                    self.message(inner, held, nesting)?;
+                    self.message::<false>(ANY_VALUE.inner(tag), Reader::new(held), nesting)?;
                 }
                 _ => scalar(look, &mut reader)?,
             }
-            members.set(matches!(look, Look::MessageMember(_) | Look::IndexMember));
+            members.set(matches!(look, Look::MessageMember | Look::IndexMember));
         }
         Ok(())
     }
@@ -240,6 +257,23 @@ impl<'r> Walk<'r> {
         }
         Ok(reader.skip(wire)?)
     }
+}
+
+/// The end of a run of fields that are text or stand beside it: strings and numbers of the shortest
+/// form, attributes of the usual form. Every byte of it outside the strings is below 0x80.
+#[inline]
+fn text_run<'a>(table: &Table, mut reader: Reader<'a>) -> Reader<'a> {
+    while let Some([tag, next]) = reader.peek() {
+        let after = match table.first_look::<false>(tag) {
+            Look::KeyValue => plain_run(tag, reader),
+            Look::Text => reader.past_short(next),
+            Look::Varint if next < 0x80 => reader.past(2),
+            _ => None,
+        };
+        let Some(after) = after else { break };
+        reader = after;
+    }
+    reader
 }
 
 /// Reads a value that holds no message and no id.

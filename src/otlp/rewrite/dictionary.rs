@@ -93,12 +93,10 @@ impl Dictionary {
     }
 }
 
-/// The key of a `KeyValue` that is nothing but a short key and then a short value, as nearly every
-/// one is.
+/// The key of a `KeyValue` that is nothing but a key and then a value, as nearly every one is.
+#[inline]
 fn plain_key(reader: Reader<'_>) -> Option<&[u8]> {
-    let Some((0x0A, key_len @ 0..0x80, mut rest)) = reader.short() else { return None };
-    let key = rest.take(key_len).ok()?;
-    let Some((0x12, value_len @ 0..0x80, mut rest)) = rest.short() else { return None };
-    rest.take(value_len).ok()?;
+    let (key, rest) = if reader.after(0x0A).is_some() { reader.content()? } else { return None };
+    let (_, rest) = if rest.after(0x12).is_some() { rest.content()? } else { return None };
     rest.is_empty().then_some(key)
 }
