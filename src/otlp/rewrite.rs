@@ -120,11 +120,9 @@ pub fn rewrite(
 ) -> Result<Rewritten, Malformed> {
     let schema = schema::of(signal);
     let dictionary = dictionary::Dictionary::of(schema, body, &policy.protected)?;
-    let plan = plan::Plan::new(body, stamp.encoded.len());
-    let mut editor = edit::Editor::new(policy, schema, dictionary, budget, plan);
+    let mut editor = edit::Editor::new(policy, schema, dictionary, budget, body, &stamp.encoded);
     editor.request(body)?;
-    let (plan, done) = editor.end();
-    Ok(Rewritten { pieces: plan.assemble(&stamp.encoded), len: plan.len(), ..done })
+    Ok(editor.end(&stamp.encoded))
 }
 
 #[cfg(test)]

@@ -43,15 +43,20 @@ impl Dictionary {
     }
 
     /// Whether a `KeyValue` has a protected key. Its key is the last one, as for every reader.
-    pub(super) fn is_forged(
+    #[inline]
+    pub(super) fn is_forged(&self, attribute: &[u8], protected: &ProtectedKeys) -> Result<bool, Malformed> {
+        let reader = Reader::new(attribute);
+        match plain_key(reader) {
+            Some(key) => Ok(protected.contains(key)),
+            None => self.is_forged_somehow(reader, protected),
+        }
+    }
+
+    fn is_forged_somehow(
         &self,
-        attribute: &Field<'_>,
+        mut reader: Reader<'_>,
         protected: &ProtectedKeys,
     ) -> Result<bool, Malformed> {
-        let mut reader = attribute.message()?;
-        if let Some(key) = plain_key(reader) {
-            return Ok(protected.contains(key));
-        }
         let (mut key, mut index) = (&[][..], 0);
         while let Some(field) = reader.field()? {
             match (field.number, field.value) {

@@ -2,6 +2,7 @@
 //! looks no deeper than it has to, so it holds only for bodies that were inspected before; any
 //! other is refused or comes out as malformed as it came in, but never breaks the walk.
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::{
@@ -11,9 +12,15 @@ use super::{
 };
 use crate::otlp::{
     inspect::Malformed,
-    schema::{ENTITY_REF, Kind, MAX_RESOURCES, RESOURCE, SCOPE, Schema, Table, number},
+    schema::{ENTITY_REF, Kind, LEN, MAX_RESOURCES, RESOURCE, SCOPE, Schema, Table, number},
     wire::{Field, Reader, place_of},
 };
+
+/// The tag of a `ScopeX`'s items.
+const ITEM: u32 = number::ITEMS << 3 | LEN;
+
+/// The tag of an attribute of a resource.
+const RESOURCE_ATTRIBUTE: u32 = number::RESOURCE_ATTRIBUTES << 3 | LEN;
 
 /// One pass over one request.
 pub(super) struct Editor<'a> {
@@ -43,14 +50,17 @@ impl<'a> Editor<'a> {
         schema: &'static Schema,
         dictionary: Dictionary,
         budget: u64,
-        plan: Plan,
+        body: &Bytes,
+        stamp: &Bytes,
     ) -> Self {
+        let plan = Plan::new(body, stamp.len());
         Self { policy, schema, dictionary, budget, plan, done: Rewritten::default(), open: SmallVec::new() }
     }
 
     /// What leaves, and the counts.
-    pub(super) fn end(self) -> (Plan, Rewritten) {
-        (self.plan, self.done)
+    pub(super) fn end(&mut self, stamp: &Bytes) -> Rewritten {
+        let done = std::mem::take(&mut self.done);
+        Rewritten { pieces: self.plan.assemble(stamp), len: self.plan.len(), ..done }
     }
 
     /// `ExportXServiceRequest`
@@ -67,7 +77,7 @@ impl<'a> Editor<'a> {
                     self.entry(&field)?;
                 }
                 Some(_) if self.policy.strip_items => self.dictionary(&field)?,
-                Some(_) => self.plan.field(&field)?,
+                Some(_) => self.plan.input(field.raw)?,
                 None => self.count_unknown(),
             }
         }
@@ -98,7 +108,7 @@ impl<'a> Editor<'a> {
                     Some(Kind::Legacy(_)) => {
                         return Err(Malformed("the request uses a field that OTLP removed"));
                     }
-                    Some(_) => self.plan.field(&field)?,
+                    Some(_) => self.plan.input(field.raw)?,
                     None => self.count_unknown(),
                 },
             }
@@ -113,15 +123,40 @@ impl<'a> Editor<'a> {
     /// One occurrence of `ResourceX.resource`: its fields into the resource that is open.
     fn resource(&mut self, resource: &Field<'a>) -> Result<(), Malformed> {
         let mut reader = resource.message()?;
-        while let Some(field) = reader.field()? {
-            match field.number {
-                number::RESOURCE_ATTRIBUTES if self.is_protected(&field)? => self.count_stripped(),
-                number::ENTITY_REFS => self.entity_ref(&field)?,
-                known if RESOURCE.knows(known) => self.plan.field(&field)?,
-                _ => self.count_unknown(),
+        // All from here on stays so far.
+        let mut run = reader;
+        loop {
+            while let Some(mut rest) = reader.after(RESOURCE_ATTRIBUTE) {
+                if self.is_protected(rest.bytes()?)? {
+                    self.count_stripped();
+                    self.plan.input(run.upto(&reader))?;
+                    run = rest;
+                }
+                reader = rest;
+            }
+            let before = reader;
+            let Some(field) = reader.field()? else { return self.plan.input(run.upto(&reader)) };
+            let stays = match field.number {
+                // Its tag is written with more bytes than it needs.
+                number::RESOURCE_ATTRIBUTES if self.is_protected(field.bytes()?)? => {
+                    self.count_stripped();
+                    false
+                }
+                number::ENTITY_REFS => false,
+                known if RESOURCE.knows(known) => true,
+                _ => {
+                    self.count_unknown();
+                    false
+                }
+            };
+            if !stays {
+                self.plan.input(run.upto(&before))?;
+                run = reader;
+            }
+            if field.number == number::ENTITY_REFS {
+                self.entity_ref(&field)?;
             }
         }
-        Ok(())
     }
 
     /// A reference that is identified by a protected key goes whole, because with fewer keys it
@@ -145,7 +180,7 @@ impl<'a> Editor<'a> {
             } else if is_protected {
                 self.cut(&field)?;
             } else {
-                self.keep(&field)?;
+                self.keep(field.raw)?;
             }
         }
         self.leave(entity)?;
@@ -161,7 +196,11 @@ impl<'a> Editor<'a> {
         let (mark, kept) = (self.plan.mark(), self.done.kept);
         let Policy { max_item_size, strip_scope, strip_items, .. } = *self.policy;
         let mut reader = self.enter(scopes)?;
-        while let Some(field) = reader.field()? {
+        loop {
+            if !strip_items {
+                reader = self.items(reader)?;
+            }
+            let Some(field) = reader.field()? else { break };
             match field.number {
                 number::ITEMS => {
                     if field.bytes()?.len() > max_item_size {
@@ -175,12 +214,12 @@ impl<'a> Editor<'a> {
                         if strip_items {
                             self.strip(&field, self.schema.item, true)?;
                         } else {
-                            self.keep(&field)?;
+                            self.keep(field.raw)?;
                         }
                     }
                 }
                 number::SCOPE => self.strip(&field, &SCOPE, strip_scope)?,
-                known if self.schema.scopes.knows(known) => self.keep(&field)?,
+                known if self.schema.scopes.knows(known) => self.keep(field.raw)?,
                 _ => {
                     self.count_unknown();
                     self.cut(&field)?;
@@ -192,6 +231,21 @@ impl<'a> Editor<'a> {
             self.plan.rewind(&mark);
         }
         Ok(())
+    }
+
+    /// Keeps a run of items that need no closer look, as nearly all do.
+    fn items(&mut self, from: Reader<'a>) -> Result<Reader<'a>, Malformed> {
+        let (mut reader, mut kept) = (from, self.done.kept);
+        while kept < self.budget
+            && let Some(mut rest) = reader.after(ITEM)
+            && rest.bytes()?.len() <= self.policy.max_item_size
+        {
+            kept = kept.saturating_add(1);
+            reader = rest;
+        }
+        self.done.kept = kept;
+        self.keep(from.upto(&reader))?;
+        Ok(reader)
     }
 
     /// A message without unknown fields if it stands outside the items and, if `claims` are to go,
@@ -206,12 +260,12 @@ impl<'a> Editor<'a> {
                     self.count_unknown();
                     self.cut(&field)?;
                 }
-                Some(Kind::KeyValue) if claims && self.is_protected(&field)? => {
+                Some(Kind::KeyValue) if claims && self.is_protected(field.bytes()?)? => {
                     self.count_stripped();
                     self.cut(&field)?;
                 }
                 Some(Kind::Message(inner)) if claims && inner.claims => self.strip(&field, inner, true)?,
-                _ => self.keep(&field)?,
+                _ => self.keep(field.raw)?,
             }
         }
         self.leave(message)
@@ -228,13 +282,13 @@ impl<'a> Editor<'a> {
                 let empty = self.plan.open(field.number)?;
                 self.plan.close(&empty)?;
             } else {
-                self.keep(&field)?;
+                self.keep(field.raw)?;
             }
         }
         self.leave(dictionary)
     }
 
-    fn is_protected(&self, attribute: &Field<'a>) -> Result<bool, Malformed> {
+    fn is_protected(&self, attribute: &[u8]) -> Result<bool, Malformed> {
         self.dictionary.is_forged(attribute, &self.policy.protected)
     }
 
@@ -248,12 +302,12 @@ impl<'a> Editor<'a> {
         Ok(Reader::new(content))
     }
 
-    /// Keeps a field of the message that the walk is in.
+    /// Keeps fields of the message that the walk is in.
     #[inline]
-    fn keep(&mut self, field: &Field<'a>) -> Result<(), Malformed> {
+    fn keep(&mut self, fields: &'a [u8]) -> Result<(), Malformed> {
         match self.open.last() {
             Some(Edit { frame: None, .. }) => Ok(()),
-            _ => self.plan.field(field),
+            _ => self.plan.input(fields),
         }
     }
 
@@ -277,7 +331,7 @@ impl<'a> Editor<'a> {
     fn leave(&mut self, message: &Field<'a>) -> Result<(), Malformed> {
         match self.open.pop() {
             Some(Edit { frame: Some(frame), .. }) => self.plan.close(&frame),
-            _ => self.keep(message),
+            _ => self.keep(message.raw),
         }
     }
 

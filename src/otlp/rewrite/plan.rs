@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use crate::otlp::{
     inspect::Malformed,
-    wire::{Field, place_of, put_varint, varint_len},
+    wire::{place_of, put_varint, varint_len},
 };
 
 /// Ranges of the old body shorter than this are copied into the owned pieces: a copy costs less
@@ -104,12 +104,6 @@ impl Plan {
             _ => self.ops.push(Op::Input { start, end }),
         }
         Ok(())
-    }
-
-    /// Adds a whole field of the old body.
-    #[inline]
-    pub(super) fn field(&mut self, field: &Field<'_>) -> Result<(), Malformed> {
-        self.input(field.raw)
     }
 
     /// Adds the verified attributes.
