@@ -56,14 +56,13 @@ impl ProtectedKeys {
         if !marked(&self.first_bytes, fold(first)) {
             return false;
         }
-        let ordered = |entry: &[u8]| {
-            entry.len().cmp(&key.len()).then_with(|| entry.iter().copied().cmp(key.iter().copied().map(fold)))
+        let equals = |entry: &[u8]| entry.iter().zip(key).all(|(entry, byte)| *entry == fold(*byte));
+        let of_this_length = || {
+            let first = self.keys.partition_point(|entry| entry.len() < key.len());
+            self.keys.iter().skip(first).take_while(|entry| entry.len() == key.len())
         };
-        (self.lengths & length_bit(key) != 0 && self.keys.binary_search_by(|entry| ordered(entry)).is_ok())
-            || self.prefixes.iter().any(|prefix| {
-                key.get(..prefix.len())
-                    .is_some_and(|head| head.iter().copied().map(fold).eq(prefix.iter().copied()))
-            })
+        (self.lengths & length_bit(key) != 0 && of_this_length().any(|entry| equals(entry)))
+            || self.prefixes.iter().any(|prefix| prefix.len() <= key.len() && equals(prefix))
     }
 }
 
