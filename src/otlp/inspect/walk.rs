@@ -37,11 +37,13 @@ impl<'r> Walk<'r> {
         nesting: u32,
     ) -> Result<(), Malformed> {
         let mut members = Members::default();
-        while !reader.is_empty() {
-            reader = self.field::<BRIEF>(table, reader, nesting, &mut members)?;
+        loop {
             reader = self.usual::<BRIEF, false>(table, reader, nesting)?;
+            if reader.is_empty() {
+                return members.agreed();
+            }
+            reader = self.field::<BRIEF>(table, reader, nesting, &mut members)?;
         }
-        members.agreed()
     }
 
     /// Reads fields as long as they are usual: tag and length take one byte each, and one look at
