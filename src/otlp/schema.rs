@@ -211,6 +211,9 @@ pub(super) struct Table {
     pub(super) claims: bool,
     /// Whether it can hold itself.
     pub(super) nests: bool,
+    /// Levels of [`MAX_NESTING`] that values in it have less, because the message itself stands
+    /// deeper in a request than others do.
+    pub(super) levels: u32,
     /// Whether it or a message in it has an id that the trace gate looks at.
     pub(super) gated: bool,
     /// Whether it must have a trace id of its own.
@@ -243,6 +246,7 @@ impl Table {
             frame: false,
             claims: false,
             nests: false,
+            levels: 0,
             gated,
             owns_trace,
         }
@@ -323,6 +327,7 @@ static NOTHING: Table = Table {
     frame: false,
     claims: false,
     nests: false,
+    levels: 0,
     gated: false,
     owns_trace: false,
 };

@@ -1,5 +1,5 @@
 //! The walk behind [`super::inspect()`]: every message by its table, attributes by a short cut. It
-//! recurses only as deep as the tables do, and 32 `AnyValue`s deep inside an attribute.
+//! recurses only as deep as the tables do, and at most 32 `AnyValue`s deep inside an attribute.
 
 use super::{
     Depth, Inspection, Malformed, Rules,
@@ -36,6 +36,7 @@ impl<'r> Walk<'r> {
         mut reader: Reader<'_>,
         nesting: u32,
     ) -> Result<(), Malformed> {
+        let nesting = nesting.saturating_add(table.levels);
         let mut members = Members::default();
         loop {
             reader = self.usual::<BRIEF, false>(table, reader, nesting)?;
@@ -228,7 +229,7 @@ impl<'r> Walk<'r> {
                     let held = reader.bytes()?;
                     // At the last level nothing at all may be held, not even a `KeyValue` without
                     // a value: 32 levels in an event's attribute already are prost's own limit of
-                    // 100 messages.
+                    // 100 messages (see `Table::levels` for what stands deeper).
                     if nesting >= MAX_NESTING && !held.is_empty() {
                         return Err(Malformed("an attribute value is nested more than 32 levels deep"));
                     }

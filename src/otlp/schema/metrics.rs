@@ -109,14 +109,17 @@ static SUMMARY_DATA_POINT: Table = Table::claims(&[
 static VALUE_AT_QUANTILE: Table =
     Table::new(&[one(1, "quantile", Kind::Double), one(2, "value", Kind::Double)]);
 
-static EXEMPLAR: Table = Table::claims(&[
-    one(2, "timeUnixNano", Kind::Fixed64),
-    member(3, "asDouble", Kind::Double),
-    one(4, "spanId", Kind::Id(Id::Span)),
-    one(5, "traceId", Kind::Id(Id::SetTrace)),
-    member(6, "asInt", Kind::Sfixed64),
-    many(7, "filteredAttributes", Kind::KeyValue),
-]);
+static EXEMPLAR: Table = Table {
+    levels: 1,
+    ..Table::claims(&[
+        one(2, "timeUnixNano", Kind::Fixed64),
+        member(3, "asDouble", Kind::Double),
+        one(4, "spanId", Kind::Id(Id::Span)),
+        one(5, "traceId", Kind::Id(Id::SetTrace)),
+        member(6, "asInt", Kind::Sfixed64),
+        many(7, "filteredAttributes", Kind::KeyValue),
+    ])
+};
 
 const AGGREGATION_TEMPORALITY: &[(&str, i32)] = &[
     ("AGGREGATION_TEMPORALITY_UNSPECIFIED", 0),
