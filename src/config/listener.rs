@@ -16,7 +16,7 @@ settings! {
         name: String = "runners".into();
         /// IP address and port.
         address: SocketAddr = SocketAddr::from(([0, 0, 0, 0], 4318)), as "super::units::address";
-        /// Which signals it takes: traces.
+        /// Which signals it takes: traces, metrics, logs, profiles (v1development, not as JSON).
         signals: Vec<Signal> = vec![Signal::Traces];
         /// Which kinds of credentials it takes: gitlab (a runner token and a job token).
         authentication: Vec<Authentication> = vec![Authentication::Gitlab];
@@ -50,7 +50,7 @@ settings! {
         max_inflated_size: ByteSize = ByteSize(16 << 20);
         /// Most inflated bytes for one byte on the wire, past the first 64 KiB.
         max_ratio: u32 = 200;
-        /// How much of each span is read: full, or structure, which leaves text that is not UTF-8 and values nested without end to the collector.
+        /// How much of each span, metric, log record and profile is read: full, or structure, which leaves text that is not UTF-8 and values nested without end to the collector.
         depth: Depth = Depth::Full;
         /// Longest time for the request head, and for a TLS handshake.
         header_timeout: Duration = Duration::from_secs(5), as "super::units::duration";

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::{settings::settings, units::ByteSize};
 
 settings! {
-    /// Rules for spans.
+    /// Rules for spans; `trace_id` holds for all signals.
     pub struct Traces {
-        /// Whether every span must belong to the job's own trace: enforce, shadow or off.
+        /// Whether every span must belong to the job's own trace, and so must each log record, exemplar and profile link
+        /// that names a trace: enforce, shadow or off.
         trace_id: Mode = Mode::Enforce;
         /// Longest encoded span; a longer one is dropped.
         max_span_size: ByteSize = ByteSize(4 << 10);
@@ -73,7 +74,7 @@ settings! {
         gitlab_url: String = String::new();
         /// Keys that no sender may set, beside the ones that the gateway asserts.
         protected: Protected = Protected::default(), holds Protected;
-        /// Where else protected keys are removed: scope, span. Only with `mode: inject`.
+        /// Where else protected keys are removed: scope, span (or metric, data point, exemplar, log record, profile). Only with `mode: inject`.
         also_strip: Vec<AlsoStrip> = Vec::new();
     }
 
@@ -128,6 +129,6 @@ pub enum AttributeSet {
 pub enum AlsoStrip {
     /// In scope attributes.
     Scope,
-    /// In span attributes.
+    /// In the attributes of spans, and of what other signals have in their place.
     Span,
 }

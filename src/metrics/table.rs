@@ -38,7 +38,7 @@ macro_rules! rows {
 
 rows! {
     REQUESTS: "counter" "spangate_requests_total" {
-        "listener": "`listeners[].name`", "signal": "traces, none", "protocol": "http_protobuf, http_json, grpc, none",
+        "listener": "`listeners[].name`", "signal": "traces, metrics, logs, profiles, none", "protocol": "http_protobuf, http_json, grpc, none",
         "outcome": "ok, partial, or why it was refused"
     } "Requests answered";
     REQUEST_DURATION: "histogram" "spangate_request_duration_seconds" {} "Time from arrival to answer";

@@ -3,12 +3,13 @@ answers makes them do the right thing (go on, retry, or give up at once)."""
 
 import logging
 import sys
-import time
 import traceback
 
+import signals
 from fakes import Authority, Collector
 from gateway import Gateway
 from grpc import Compression as GrpcCompression
+from job import CLAIMED, HONEST, JOB, JobIds, check_resource, plain, timed, tokens
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 from opentelemetry.exporter.otlp.proto.http import Compression as HttpCompression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
@@ -16,43 +17,6 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-
-JOB = {
-    "runner_token": "glrt-t1_InteropRunner",
-    "job_token": "glcbt-64_InteropJob",
-    "trace_id": "000000000000000000000000001e8480",
-    "job_id": 7001,
-    "project_id": "501",
-    "pipeline_id": 2000001,
-    "pipeline_source": "push",
-    "runner_id": 31,
-    "runner_type": "project_type",
-    "runner_manager_system_xid": "s_interop",
-}
-VERIFIED = {
-    "ci.job.id": 7001,
-    "ci.project.id": 501,
-    "ci.pipeline.id": 2000001,
-    "ci.pipeline.source": "push",
-    "ci.runner.id": 31,
-    "ci.runner.type": "project_type",
-    "ci.runner_manager.system_xid": "s_interop",
-    "service.name": "gitlab-ci-runner",
-}
-# Forged or claimed by the sender; none of them may arrive.
-CLAIMED = {"service.name": "runner", "ci.job.id": 666, "CI_Project-Id": 666}
-HONEST = {"host.name": "runner-1", "os.type": "linux"}
-
-
-class JobIds(RandomIdGenerator):
-    """The job's own trace, as the runner makes it."""
-
-    def __init__(self, trace_id):
-        self._trace_id = int(trace_id, 16)
-
-    def generate_trace_id(self):
-        return self._trace_id
 
 
 def make_spans(trace_id=JOB["trace_id"], long_one=False):
@@ -70,10 +34,6 @@ def make_spans(trace_id=JOB["trace_id"], long_one=False):
     return memory.get_finished_spans()
 
 
-def tokens(job_token=JOB["job_token"]):
-    return {"Runner-Token": JOB["runner_token"], "Job-Token": job_token}
-
-
 def http(gateway, headers, compression=HttpCompression.NoCompression):
     endpoint = f"http://{gateway.address}/v1/traces"
     return HttpExporter(endpoint=endpoint, headers=headers, compression=compression, timeout=20)
@@ -88,24 +48,11 @@ def grpc(gateway, headers, compression=GrpcCompression.NoCompression):
     )
 
 
-def plain(value):
-    return getattr(value, value.WhichOneof("value"))
-
-
-def arrived_spans(collector, requests=1):
-    received = collector.take()
-    assert len(received) == requests, f"{len(received)} requests arrived"
-    spans = []
-    for headers, request in received:
-        for name in headers:
-            assert name.lower() not in ("runner-token", "job-token", "authorization"), name
-        for entry in request.resource_spans:
-            keys = [attribute.key for attribute in entry.resource.attributes]
-            assert len(keys) == len(set(keys)), keys
-            attributes = {each.key: plain(each.value) for each in entry.resource.attributes}
-            assert attributes == {**HONEST, **VERIFIED}, attributes
-            spans += [span for scope in entry.scope_spans for span in scope.spans]
-    return spans
+def arrived_spans(collector):
+    request = collector.only("traces")
+    for entry in request.resource_spans:
+        check_resource(entry.resource)
+    return [span for entry in request.resource_spans for scope in entry.scope_spans for span in scope.spans]
 
 
 def check_arrival(sent, spans):
@@ -116,13 +63,6 @@ def check_arrival(sent, spans):
         assert {each.key: plain(each.value) for each in other.attributes} == dict(one.attributes)
         assert [event.name for event in other.events] == [event.name for event in one.events]
         assert (other.start_time_unix_nano, other.end_time_unix_nano) == (one.start_time, one.end_time)
-
-
-def timed(exporter, spans):
-    started = time.monotonic()
-    result = exporter.export(spans)
-    exporter.shutdown()
-    return result, time.monotonic() - started
 
 
 def accepted(gateway, _, collector, make, *more):
@@ -181,6 +121,7 @@ CASES = [
     ("gRPC, one span too long: the others arrive", partial, grpc),
     ("HTTP, collector busy once: retried", retried, http),
     ("gRPC, collector busy once: retried", retried, grpc),
+    *signals.CASES,
 ]
 
 

@@ -7,7 +7,15 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+REQUESTS = {
+    "/v1/traces": ExportTraceServiceRequest,
+    "/v1/metrics": ExportMetricsServiceRequest,
+    "/v1/logs": ExportLogsServiceRequest,
+}
 
 
 class Fake:
@@ -79,8 +87,8 @@ class Collector(Fake):
             if self.refuse_next:
                 self.refuse_next -= 1
                 return 503, {"Retry-After": "1"}, b""
-            assert path == "/v1/traces" and headers["Content-Type"] == "application/x-protobuf", path
-            self.received.append((dict(headers), ExportTraceServiceRequest.FromString(body)))
+            assert headers["Content-Type"] == "application/x-protobuf", path
+            self.received.append((path, dict(headers), REQUESTS[path].FromString(body)))
         return 200, {"Content-Type": "application/x-protobuf"}, b""
 
     def take(self):
@@ -88,3 +96,11 @@ class Collector(Fake):
         with self._lock:
             received, self.received = self.received, []
         return received
+
+    def only(self, signal):
+        """The one request that arrived since the last call, which must be of this signal."""
+        [(path, headers, request)] = self.take()
+        assert path == f"/v1/{signal}", path
+        for name in headers:
+            assert name.lower() not in ("runner-token", "job-token", "authorization"), name
+        return request

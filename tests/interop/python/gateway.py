@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 CONFIG = """
-listeners: [{{ name: runners, address: "127.0.0.1:0" }}]
+listeners: [{{ name: runners, address: "127.0.0.1:0", signals: [traces, metrics, logs] }}]
 admin: {{ address: "127.0.0.1:0" }}
 gitlab: {{ url: "{authority}" }}
 collector: {{ endpoints: ["{collector}"] }}

@@ -14,7 +14,7 @@ use opentelemetry_proto::tonic::{
         AggregationTemporality, Exemplar, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge,
         Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary,
         SummaryDataPoint, exemplar, exponential_histogram_data_point::Buckets, metric::Data,
-        number_data_point, summary_data_point::ValueAtQuantile,
+        number_data_point::Value as Number, summary_data_point::ValueAtQuantile,
     },
     profiles::v1development::{
         Function, KeyValueAndUnit, Line, Link, Location, Mapping, Profile, ProfilesDictionary,
@@ -66,13 +66,13 @@ fn forged(job: &Job) -> Resource {
     resource
 }
 
-fn scope() -> Option<InstrumentationScope> {
-    Some(InstrumentationScope {
+fn scope() -> InstrumentationScope {
+    InstrumentationScope {
         name: "gitlab.com/gitlab-org/gitlab-runner".into(),
         version: "19.4.0".into(),
         attributes: vec![text("scope.kind", "job")],
         dropped_attributes_count: 1,
-    })
+    }
 }
 
 fn any(value: Value) -> AnyValue {
@@ -106,13 +106,13 @@ impl Export for Metrics {
         let entry = |resource, metrics| ResourceMetrics {
             resource,
             scope_metrics: vec![ScopeMetrics {
-                scope: scope(),
+                scope: Some(scope()),
                 metrics,
                 schema_url: "https://example.com/scope".into(),
             }],
             schema_url: "https://example.com/resource".into(),
         };
-        let count = metric("jobs", Data::Gauge(Gauge { data_points: vec![point(number(7))] }));
+        let count = metric("jobs", Data::Gauge(Gauge { data_points: vec![point(Some(Number::AsInt(7)))] }));
         Self { resource_metrics: vec![entry(Some(forged(job)), metrics(job)), entry(None, vec![count])] }
     }
 
@@ -142,15 +142,7 @@ fn metric(name: &str, data: Data) -> Metric {
     }
 }
 
-fn number(value: i64) -> Option<number_data_point::Value> {
-    Some(number_data_point::Value::AsInt(value))
-}
-
-fn double(value: f64) -> Option<number_data_point::Value> {
-    Some(number_data_point::Value::AsDouble(value))
-}
-
-fn point(value: Option<number_data_point::Value>) -> NumberDataPoint {
+fn point(value: Option<Number>) -> NumberDataPoint {
     NumberDataPoint {
         attributes: attributes(),
         start_time_unix_nano: TIME,
@@ -174,21 +166,14 @@ fn exemplars(job: &Job) -> Vec<Exemplar> {
 
 /// A metric of every kind.
 fn metrics(job: &Job) -> Vec<Metric> {
-    let values = [
-        number(i64::MIN),
-        number(i64::MAX),
-        number(0),
-        double(f64::NAN),
-        double(f64::NEG_INFINITY),
-        double(f64::MIN_POSITIVE),
-        double(1e300),
-        None,
-    ];
-    let mut points: Vec<NumberDataPoint> = values.into_iter().map(point).collect();
+    let ints = [i64::MIN, i64::MAX, 0].map(Number::AsInt);
+    let doubles = [f64::NAN, f64::NEG_INFINITY, f64::MIN_POSITIVE, 1e300].map(Number::AsDouble);
+    let values = ints.into_iter().chain(doubles).map(Some).chain([None]);
+    let mut points: Vec<NumberDataPoint> = values.map(point).collect();
     points[3].exemplars = exemplars(job);
     let delta = AggregationTemporality::Delta.into();
     let cumulative = AggregationTemporality::Cumulative.into();
-    let counted = NumberDataPoint { exemplars: exemplars(job), ..point(number(12)) };
+    let counted = NumberDataPoint { exemplars: exemplars(job), ..point(Some(Number::AsInt(12))) };
     let filled = HistogramDataPoint {
         attributes: attributes(),
         start_time_unix_nano: TIME,
@@ -277,7 +262,7 @@ impl Export for Logs {
         let entry = |resource, log_records| ResourceLogs {
             resource,
             scope_logs: vec![ScopeLogs {
-                scope: scope(),
+                scope: Some(scope()),
                 log_records,
                 schema_url: "https://example.com/scope".into(),
             }],
@@ -328,7 +313,7 @@ impl Export for Profiles {
         let entry = |resource, profiles| ResourceProfiles {
             resource,
             scope_profiles: vec![ScopeProfiles {
-                scope: scope(),
+                scope: Some(scope()),
                 profiles,
                 schema_url: "https://example.com/scope".into(),
             }],

@@ -90,7 +90,7 @@ impl Printer {
             }
             Type::Bool => (varint() != 0).into(),
             Type::Enum => self.enumerated(field, varint()),
-            Type::Int32 => (varint().cast_signed() as i32).into(),
+            Type::Int32 => varint().cast_signed().into(),
             Type::Uint32 => varint().into(),
             Type::Sint32 => (((varint() >> 1).cast_signed()) ^ -((varint() & 1).cast_signed())).into(),
             Type::Fixed32 => u32::from_le_bytes(raw.try_into().unwrap()).into(),

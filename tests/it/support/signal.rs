@@ -17,6 +17,12 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 use spangate::otlp::signal::Signal;
 
+/// Makes an export response with a partial success: how many are rejected, and why.
+type Respond = fn(i64, &str) -> Vec<u8>;
+
+/// Reads the partial success of an export response.
+type Read = fn(&[u8]) -> Option<(i64, String)>;
+
 /// One signal.
 pub(crate) struct Row {
     pub(crate) signal: Signal,
@@ -29,10 +35,8 @@ pub(crate) struct Row {
     pub(crate) request: &'static str,
     /// The rejected count's name in JSON.
     pub(crate) rejected: &'static str,
-    /// An export response with a partial success.
-    pub(crate) response: fn(i64, &str) -> Vec<u8>,
-    /// The partial success of an export response.
-    pub(crate) partial: fn(&[u8]) -> Option<(i64, String)>,
+    pub(crate) response: Respond,
+    pub(crate) partial: Read,
 }
 
 macro_rules! responses {
@@ -52,7 +56,7 @@ macro_rules! responses {
 
 /// The row of a signal.
 pub(crate) fn row(signal: Signal) -> Row {
-    let (response, partial): (fn(i64, &str) -> Vec<u8>, fn(&[u8]) -> Option<(i64, String)>) = match signal {
+    let (response, partial): (Respond, Read) = match signal {
         Signal::Traces => responses!(ExportTraceServiceResponse, ExportTracePartialSuccess, rejected_spans),
         Signal::Metrics => {
             responses!(ExportMetricsServiceResponse, ExportMetricsPartialSuccess, rejected_data_points)
