@@ -13,7 +13,7 @@ use spangate::{
 use self::messages::{Export as Sample, Logs, Metrics, Profiles};
 use crate::support::{
     answer::Refusal,
-    client::{Export, Form},
+    client::{Export, Form, PATIENCE},
     collector::{Collector, Reply},
     job::Job,
     json::{Style, styled},
@@ -37,6 +37,9 @@ async fn world(job: &Job, protocol: Protocol, change: impl FnOnce(&mut Config)) 
         config.collector.protocol = protocol;
         config.listeners[0].signals = rows().map(|row| row.signal).to_vec();
         unlimited(config);
+        // A loaded machine must not turn these into tests of deadlines.
+        config.intake.deadline = PATIENCE;
+        config.collector.timeout = PATIENCE;
         change(config);
     })
     .await;
