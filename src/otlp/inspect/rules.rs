@@ -65,7 +65,7 @@ impl Gate {
     /// Ends an item and begins the next.
     #[inline]
     pub(super) fn end_item(&mut self) {
-        let is_foreign = self.other | (self.required & !self.own);
+        let is_foreign = self.other || (self.required && !self.own);
         self.foreign = self.foreign.saturating_add(u64::from(is_foreign));
         (self.own, self.other) = (false, false);
     }

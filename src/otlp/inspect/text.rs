@@ -72,6 +72,7 @@ fn merge<const N: usize>(seen: &mut [u8; N], bytes: &[u8; N]) {
     }
 }
 
+#[expect(clippy::needless_bitwise_bool, reason = "a lazy one would look at one byte after the other")]
 #[inline]
 fn below_0x80<const N: usize>(bytes: &[u8; N]) -> bool {
     !bytes.iter().fold(false, |seen, byte| seen | (*byte >= 0x80))

@@ -134,7 +134,7 @@ impl<'r> Walk<'r> {
         match table.look::<BRIEF>(tag) {
             Look::KeyValue => self.key_value(reader.bytes()?, nesting)?,
             Look::Message => {
-                self.message::<BRIEF>(table.inner(tag), Reader::new(reader.bytes()?), nesting)?
+                self.message::<BRIEF>(table.inner(tag), Reader::new(reader.bytes()?), nesting)?;
             }
             Look::MessageMember => {
                 members.set(true);

@@ -52,6 +52,8 @@ impl Dictionary {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn is_forged_somehow(
         &self,
         mut reader: Reader<'_>,
