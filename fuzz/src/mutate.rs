@@ -47,7 +47,7 @@ fn message(bytes: &[u8], dice: &mut Dice, depth: u32) -> Vec<u8> {
     let Some(mut fields) = fields.filter(|fields| !fields.is_empty()) else { return leaf(bytes, dice) };
     let at = dice.below(fields.len());
     let other = dice.below(fields.len());
-    match dice.below(16) {
+    match dice.below(32) {
         0 => drop(fields.remove(at)),
         1 => fields.insert(other, fields[at].clone()),
         2 => fields.swap(at, other),
@@ -76,8 +76,15 @@ fn message(bytes: &[u8], dice: &mut Dice, depth: u32) -> Vec<u8> {
             rest.value.drain(..middle.min(rest.value.len()));
             fields.insert(at + 1, rest);
         }
-        // A message one level further down.
-        7 if fields[at].wire == 2 => fields[at].value = written(&[fields[at].clone()], dice),
+        // A message inside a message of its own: twice as deep at every turn.
+        7 if fields[at].wire == 2 => {
+            if let Some(mut inner) = self::fields(&fields[at].value)
+                && let Some(child) = inner.iter_mut().find(|child| child.wire == 2)
+            {
+                child.value = written(&[fields[at].clone()], dice);
+                fields[at].value = written(&inner, dice);
+            }
+        }
         _ => {
             let field = &mut fields[at];
             field.value = match field.wire {
