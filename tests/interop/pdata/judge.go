@@ -306,7 +306,7 @@ func (r *rules) edit(one *testCase, request request, kept [][][]bool) error {
 	if dictionary := request.dictionary(); dictionary != nil && one.is(flagStripItems) {
 		// Profiles name attributes by their place, so that one that goes leaves its place empty.
 		for at, attribute := range dictionary.AttributeTable {
-			if r.forged(dictionary, &internal.KeyValue{KeyStrindex: attribute.KeyStrindex}) {
+			if r.forgedUnit(dictionary, attribute) {
 				dictionary.AttributeTable[at] = &internal.KeyValueAndUnit{}
 			}
 		}
@@ -337,6 +337,14 @@ func (r *rules) forged(dictionary *internal.ProfilesDictionary, attribute *inter
 		return false
 	}
 	return dictionary == nil || at < 0 || at >= len(dictionary.StringTable) || r.protected(dictionary.StringTable[at])
+}
+
+// forgedUnit is the same for an attribute that has no key but the string at its place: place 0 is looked up, too.
+func (r *rules) forgedUnit(dictionary *internal.ProfilesDictionary, attribute *internal.KeyValueAndUnit) bool {
+	if attribute.KeyStrindex == 0 {
+		return len(dictionary.StringTable) > 0 && r.protected(dictionary.StringTable[0])
+	}
+	return r.forged(dictionary, &internal.KeyValue{KeyStrindex: attribute.KeyStrindex})
 }
 
 func marshalled(attributes []internal.KeyValue) []byte {
