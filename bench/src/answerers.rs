@@ -6,7 +6,7 @@ use http::{HeaderValue, Response, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 
-use crate::payload;
+use spangate_bench::payload;
 
 /// A collector: reads each body to its end and answers that all was taken.
 pub async fn sink() -> anyhow::Result<()> {

@@ -15,7 +15,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::payload;
+use spangate_bench::payload;
 
 /// Connections that an open loop may have open at once.
 const OPEN_LOOP_CONNECTIONS: u32 = 8;

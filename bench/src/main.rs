@@ -5,7 +5,6 @@
 mod answerers;
 mod forward;
 mod load;
-mod payload;
 
 use std::{convert::Infallible, future::Future, io::Write as _, net::Ipv4Addr};
 
