@@ -66,16 +66,7 @@ impl<'r> Walk<'r> {
                     utf8(run)?;
                     (!run.is_empty()).then_some(after)
                 }
-                Look::Bytes => {
-                    let mut after = reader.past_short(next);
-                    while let Some(reader) = after
-                        && let Some([tag, next]) = reader.peek()
-                        && matches!(table.first_look::<BRIEF>(tag), Look::Bytes)
-                    {
-                        after = reader.past_short(next);
-                    }
-                    after
-                }
+                Look::Bytes => reader.past_short(next).map(|after| bytes_run::<BRIEF>(table, after)),
                 Look::Message if !LEAF => match reader.content() {
                     Some((content, after)) => {
                         let inner = table.inner(u32::from(tag));
@@ -274,6 +265,18 @@ fn text_run<'a>(table: &Table, mut reader: Reader<'a>) -> Reader<'a> {
             _ => None,
         };
         let Some(after) = after else { break };
+        reader = after;
+    }
+    reader
+}
+
+/// The end of a run of short fields that are not looked into.
+#[inline]
+fn bytes_run<'a, const BRIEF: bool>(table: &Table, mut reader: Reader<'a>) -> Reader<'a> {
+    while let Some([tag, next]) = reader.peek()
+        && matches!(table.first_look::<BRIEF>(tag), Look::Bytes)
+        && let Some(after) = reader.past_short(next)
+    {
         reader = after;
     }
     reader

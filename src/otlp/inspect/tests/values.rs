@@ -37,17 +37,41 @@ fn strings_are_utf8() {
     }
 }
 
-/// Scenario: one byte that is no ASCII at each place of strings of many lengths, as names, keys and values.
+/// Scenario: one byte that is no ASCII at each place of strings of many lengths, as names, keys and values, alone and at the ends of a run.
 /// Guarantees: not one place is overlooked, whichever way the string is read.
 #[test]
 fn no_byte_of_a_string_is_overlooked() {
-    for length in 1..70 {
+    let attribute = |key: &[u8], value: &[u8]| len(9, [len(1, key), len(2, len(1, value))].concat());
+    let plain = [len(5, "name"), int(6, 1), attribute(b"key", b"value"), attribute(b"a", b"")].concat();
+    for length in (1..70).chain(114..132) {
         for at in 0..length {
             let mut bad = vec![b'a'; length];
             bad[at] = 0xFF;
-            let attribute = |key: &[u8], value: &[u8]| len(9, [len(1, key), len(2, len(1, value))].concat());
             for field in [len(5, &bad), attribute(&bad, b"value"), attribute(b"key", &bad)] {
-                assert_eq!(reason(&with_span(span(&field))), "a string is not UTF-8", "{at} of {length}");
+                for fields in [[&field[..], &plain], [&plain, &field], [&field, &field]] {
+                    assert_eq!(
+                        reason(&with_span(span(fields.concat()))),
+                        "a string is not UTF-8",
+                        "{at} of {length}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Scenario: very long runs of short fields, each ended by one that takes the long way.
+/// Guarantees: at either depth each field is read once; a run read again for each of them would not end within the hour.
+#[test]
+fn long_runs_are_read_once() {
+    let mut value = len(1, "k");
+    value.extend(len(2, len(1, "v")));
+    for short in [len(9, &value), len(9, []), len(5, "n"), len(11, len(2, "n")), int(6, 1), fixed64(7)] {
+        for last in [len(9, [len(1, [b'k'; 200])].concat()), fixed32(16)] {
+            let body = with_span(span([short.repeat(300_000), last].concat()));
+            for depth in [Depth::Full, Depth::Structure] {
+                let found = inspect(Signal::Traces, &body, &Rules { depth, ..rules() });
+                assert_eq!(found.map(|found| found.items), Ok(1));
             }
         }
     }
