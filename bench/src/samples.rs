@@ -31,8 +31,11 @@ pub struct Sample {
     pub to_json: fn(&[u8]) -> Vec<u8>,
 }
 
+/// Makes the sample of this name.
+type Make = fn(&'static str) -> Sample;
+
 /// Every sample by its name, in the order of the tables.
-const ROWS: &[(&str, fn(&'static str) -> Sample)] = &[
+const ROWS: &[(&str, Make)] = &[
     ("spans_1", |name| Sample::traces(name, 1, 1, false)),
     ("spans_32", |name| Sample::traces(name, 1, 32, true)),
     ("spans_512", |name| Sample::traces(name, 1, 512, true)),
