@@ -21,6 +21,7 @@ use crate::{
     validate::{
         IdentityPolicy, Validator,
         attributes::{protected_keys, protected_prefixes},
+        by_kind::ByKind,
         credentials::{Digester, HeaderNames},
         fixed::Fixed,
         gitlab::Gitlab,
@@ -147,7 +148,7 @@ pub(super) fn gateway(
         );
     }
     let gateway = Gateway {
-        validator: authority.validator(),
+        validator: Arc::new(ByKind { pair: Some(authority.validator()), bearer: None }),
         limits: Arc::clone(&lasting.limits) as _,
         failures: Arc::clone(&lasting.failures),
         upstream,
@@ -258,7 +259,8 @@ fn policy(config: &Config) -> Policy {
 pub(super) fn need_restart(before: &Config, now: &Config) -> Vec<&'static str> {
     let listeners = |config: &Config| -> Vec<_> {
         let of = |listener: &crate::config::Listener| {
-            (listener.name.clone(), listener.address, listener.signals.clone(), listener.tls.is_some())
+            let takes = (listener.signals.clone(), listener.authentication.clone());
+            (listener.name.clone(), listener.address, takes, listener.tls.is_some())
         };
         config.listeners.iter().map(of).collect()
     };

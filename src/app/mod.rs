@@ -19,7 +19,7 @@ use crate::{
     config::{self, Config},
     metrics::Metrics,
     proxy::{
-        gateway::Gateway,
+        gateway::{Gateway, ListenerRules},
         server::{self, ServerSettings},
         service,
     },
@@ -162,9 +162,9 @@ impl Running {
             tls,
         };
         let gateway = Arc::clone(&self.gateway);
-        let signals: Arc<[_]> = listener.signals.clone().into();
+        let rules = Arc::new(ListenerRules::from(listener));
         let handler =
-            move |request, peer| service::serve(gateway.load_full(), Arc::clone(&signals), request, peer);
+            move |request, peer| service::serve(gateway.load_full(), Arc::clone(&rules), request, peer);
         self.tasks.spawn(server::serve(
             socket,
             listener.name.as_str().into(),

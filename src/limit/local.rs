@@ -113,7 +113,8 @@ impl<C: Clock> Local<C> {
         let requests = u64::from(cost.requests);
         let mut inquiry = Inquiry { now, decision: Decision::Taken, words: SmallVec::new() };
         let ask_job = |inquiry: &mut Inquiry| {
-            self.jobs.with(subject.job, now, |job| {
+            let Some(key) = subject.job else { return };
+            self.jobs.with(key, now, |job| {
                 let before = *job;
                 inquiry.ask(&rates.job_requests, &mut job.requests, requests);
                 inquiry.ask(&rates.job_spans, &mut job.spans, cost.spans);
@@ -139,8 +140,9 @@ impl<C: Clock> Local<C> {
     }
 
     fn spend(&self, subject: Subject, wanted: u64) -> u64 {
+        let Some(key) = subject.job else { return wanted };
         let most = self.rates.load().max_spans_per_job;
-        self.jobs.with(subject.job, self.watch.now(), |job| {
+        self.jobs.with(key, self.watch.now(), |job| {
             let granted = wanted.min(most.saturating_sub(job.spent));
             job.spent = job.spent.saturating_add(granted);
             granted
@@ -183,7 +185,8 @@ where
             self.runners
                 .with_existing(&subject.runner, now, |runner| rule.bucket.give_back(runner, requests));
         }
-        self.jobs.with_existing(&subject.job, now, |job| {
+        let Some(key) = subject.job else { return };
+        self.jobs.with_existing(&key, now, |job| {
             rates.job_requests.bucket.give_back(&mut job.requests, requests);
             rates.job_spans.bucket.give_back(&mut job.spans, cost.spans);
             rates.job_bytes.bucket.give_back(&mut job.bytes, cost.bytes);

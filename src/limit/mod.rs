@@ -32,8 +32,8 @@ pub trait LimitStore: fmt::Debug + Send + Sync + 'static {
 pub struct Subject {
     /// All requests with one runner token.
     pub runner: u64,
-    /// All requests of one job.
-    pub job: u64,
+    /// All requests of one job; `None`: a sender that is no job, which the limits of jobs do not hold for.
+    pub job: Option<u64>,
 }
 
 impl From<&Identity> for Subject {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tower::ServiceExt as _;
 
 use crate::{
-    config::{AttributesMode, Config, Mode},
+    config::{AttributesMode, Authentication, Config, Listener, Mode},
     limit::{Cost, Limit, LimitStore, failures::Failures},
     metrics::{ItemRecord, Metrics},
     otlp::{
@@ -23,7 +23,7 @@ use crate::{
     telemetry::RateCap,
     validate::{
         Identity, Question, Validator, Verdict,
-        credentials::{Credentials, Digester, HeaderNames},
+        credentials::{Accepts, Credentials, Digester, HeaderNames},
     },
 };
 
@@ -96,6 +96,25 @@ impl From<&Config> for Settings {
     }
 }
 
+/// What one listener takes; fixed when it was opened.
+#[derive(Clone, Debug)]
+pub struct ListenerRules {
+    /// The signals that it has routes for.
+    pub signals: Vec<Signal>,
+    /// The credentials that it takes.
+    pub accepts: Accepts,
+}
+
+impl From<&Listener> for ListenerRules {
+    fn from(listener: &Listener) -> Self {
+        let takes = |kind| listener.authentication.contains(&kind);
+        Self {
+            signals: listener.signals.clone(),
+            accepts: Accepts { pair: takes(Authentication::Gitlab), bearer: takes(Authentication::Oidc) },
+        }
+    }
+}
+
 /// What the layers around the line want to know of a request afterwards, refused or not.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
@@ -109,7 +128,7 @@ pub(super) struct Notes {
 pub(super) struct Arrival<'a> {
     pub(super) peer: &'a Peer,
     pub(super) head: &'a Parts,
-    pub(super) signals: &'a [Signal],
+    pub(super) rules: &'a ListenerRules,
     pub(super) correlation_id: &'a Arc<str>,
     pub(super) at: Instant,
 }
@@ -143,7 +162,7 @@ impl Gateway {
         notes: &mut Notes,
     ) -> Result<(Route, PartialSuccess), Rejection> {
         let deadline = arrival.at.checked_add(self.settings.deadline).unwrap_or(arrival.at);
-        let route = route::route(arrival.head, arrival.signals)?;
+        let route = route::route(arrival.head, &arrival.rules.signals)?;
         notes.route = Some(route);
         let identity = self.identify(arrival, deadline).await?;
         let charge = Charge::new(&*self.limits, identity.as_ref().into());
@@ -168,7 +187,8 @@ impl Gateway {
     /// Steps 2 to 4: before one byte of the body is read.
     async fn identify(&self, arrival: &Arrival<'_>, deadline: Instant) -> Result<Arc<Identity>, Rejection> {
         let client = arrival.peer.address.ip();
-        let credentials = Credentials::from_headers(&arrival.head.headers, &self.names, &self.digester)
+        let (headers, accepts) = (&arrival.head.headers, arrival.rules.accepts);
+        let credentials = Credentials::from_headers(headers, &self.names, accepts, &self.digester)
             .inspect_err(|_| self.failures.record(client))
             .map_err(Rejection::Credentials)?;
 
@@ -206,7 +226,7 @@ impl Gateway {
 
         let policy = self.policy(route.signal);
         let rules = Rules {
-            trace_id: (self.settings.trace_id != Mode::Off).then(|| admitted.identity.trace_id()),
+            trace_id: admitted.identity.trace_id().filter(|_| self.settings.trace_id != Mode::Off),
             max_item_size: policy.max_item_size,
             refuse_unknown: self.settings.attributes == AttributesMode::Transparent,
             depth: self.settings.depth,

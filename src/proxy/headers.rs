@@ -50,7 +50,7 @@ fn stamp(headers: &mut HeaderMap, identity: &Identity) {
         let value = number.map_or(EMPTY, HeaderValue::from);
         headers.insert(HeaderName::from_static(name), value);
     }
-    let trace_id = Some(identity.trace_id().to_string());
+    let trace_id = identity.trace_id().map(|id| id.to_string());
     let texts = [
         ("x-gitlab-ci-pipeline-source", &claims.pipeline_source),
         ("x-gitlab-ci-runner-type", &claims.runner_type),

@@ -10,13 +10,12 @@ use tokio::time::Instant;
 
 use crate::{
     metrics::{Metrics, RequestRecord},
-    otlp::signal::Signal,
     telemetry,
 };
 
 use super::{
     answer, body,
-    gateway::{Arrival, Gateway, Notes},
+    gateway::{Arrival, Gateway, ListenerRules, Notes},
     headers,
     rejection::Rejection,
     route::Protocol,
@@ -32,7 +31,7 @@ const READ_ON_TIME: Duration = Duration::from_secs(5);
 /// Answers one request, always.
 pub async fn serve(
     gateway: Arc<Gateway>,
-    signals: Arc<[Signal]>,
+    rules: Arc<ListenerRules>,
     request: Request<Incoming>,
     peer: Peer,
 ) -> Response<AnswerBody> {
@@ -43,8 +42,7 @@ pub async fn serve(
     let correlation_id = telemetry::correlation_id(head.headers.get(REQUEST_ID));
 
     let mut notes = Notes::default();
-    let arrival =
-        Arrival { peer: &peer, head: &head, signals: &signals, correlation_id: &correlation_id, at };
+    let arrival = Arrival { peer: &peer, head: &head, rules: &rules, correlation_id: &correlation_id, at };
     let outcome = AssertUnwindSafe(gateway.line(&arrival, &mut body, &mut notes))
         .catch_unwind()
         .await

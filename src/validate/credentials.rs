@@ -18,6 +18,8 @@ use super::BuildError;
 const MAX_RUNNER_TOKEN: usize = 512;
 /// Longest job token in bytes. Signed ones are about 0.8 to 1.2 KB.
 const MAX_JOB_TOKEN: usize = 4096;
+/// Longest bearer token in bytes. Cloud providers' and GitLab's own are about 1 to 2 KB.
+const MAX_BEARER_TOKEN: usize = 8192;
 
 /// The names of the two headers (or metadata keys) that carry the token pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +75,7 @@ enum Purpose {
     Pair = 1,
     Runner = 2,
     Key = 3,
+    Bearer = 4,
 }
 
 impl Digester {
@@ -147,12 +150,33 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// A parsed token pair. The tokens live in buffers that are wiped when the last owner lets go.
+/// Which kinds of tokens are taken where a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepts {
+    /// A runner token and a job token.
+    pub pair: bool,
+    /// A bearer token: a JWT of an OpenID provider.
+    pub bearer: bool,
+}
+
+/// Parsed credentials. Tokens live in buffers that are wiped when the last owner lets go.
 pub struct Credentials {
     digest: Digest,
     runner_key: u64,
-    runner_token: Zeroizing<Vec<u8>>,
-    job_token: Zeroizing<Vec<u8>>,
+    proof: Proof,
+}
+
+/// What a sender shows.
+enum Proof {
+    Pair { runner_token: Zeroizing<Vec<u8>>, job_token: Zeroizing<Vec<u8>> },
+    Bearer(Zeroizing<Vec<u8>>),
+}
+
+/// A token pair, for the authority only.
+#[derive(Clone, Copy)]
+pub(in crate::validate) struct Pair<'a> {
+    pub(in crate::validate) runner_token: &'a [u8],
+    pub(in crate::validate) job_token: &'a [u8],
 }
 
 impl Credentials {
@@ -163,11 +187,12 @@ impl Credentials {
     /// is no credential of ours; a proxy on the way may have added it.
     ///
     /// # Errors
-    /// [`CredentialError`] for none, half a pair, two kinds at once, one header twice, or a shape
-    /// that no token has.
+    /// [`CredentialError`] for none, half a pair, two kinds at once, one header twice, a kind that is not
+    /// taken here, or a shape that no token has.
     pub fn from_headers(
         headers: &HeaderMap,
         names: &HeaderNames,
+        accepts: Accepts,
         digester: &Digester,
     ) -> Result<Self, CredentialError> {
         let runner = at_most_one(headers.get_all(&names.runner_token))?;
@@ -179,9 +204,14 @@ impl Credentials {
             {
                 Err(CredentialError::Ambiguous)
             }
+            (Some(_), Some(_), _) if !accepts.pair => Err(CredentialError::PairNotAccepted),
             (Some(runner), Some(job), _) => Self::from_pair(runner.as_bytes(), job.as_bytes(), digester),
             (None, None, Some(authorization)) if is_bearer(authorization) => {
-                Err(CredentialError::BearerNotAccepted)
+                if accepts.bearer {
+                    Self::from_bearer(authorization.as_bytes(), digester)
+                } else {
+                    Err(CredentialError::BearerNotAccepted)
+                }
             }
             // Another scheme is no credential of ours: the sender has to be told what is.
             (None, None, _) => Err(CredentialError::Missing),
@@ -196,31 +226,54 @@ impl Credentials {
         Ok(Self {
             digest: Digest(digester.hash(Purpose::Pair, &[runner, job])),
             runner_key: digester.hash64(Purpose::Runner, &[runner]),
-            runner_token: Zeroizing::new(runner.to_vec()),
-            job_token: Zeroizing::new(job.to_vec()),
+            proof: Proof::Pair {
+                runner_token: Zeroizing::new(runner.to_vec()),
+                job_token: Zeroizing::new(job.to_vec()),
+            },
         })
     }
 
-    /// The digest of the pair: the cache's key.
+    /// Reads the value of an `Authorization` header whose scheme is Bearer (RFC 6750 section 2.1).
+    fn from_bearer(authorization: &[u8], digester: &Digester) -> Result<Self, CredentialError> {
+        let space = authorization.iter().position(|byte| *byte == b' ');
+        let token = space.and_then(|at| authorization.get(at..)).unwrap_or_default().trim_ascii_start();
+        if !has_token_shape(token, MAX_BEARER_TOKEN) {
+            return Err(CredentialError::BadShape);
+        }
+        let digest = digester.hash(Purpose::Bearer, &[token]);
+        Ok(Self {
+            digest: Digest(digest),
+            runner_key: digest.first_chunk().copied().map_or(0, u64::from_be_bytes),
+            proof: Proof::Bearer(Zeroizing::new(token.to_vec())),
+        })
+    }
+
+    /// The digest of the whole credential: the cache's key.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// A key that is the same for all requests with one runner token.
+    /// A key that is the same for all requests with one runner token, or with one bearer token.
     #[must_use]
     pub fn runner_key(&self) -> u64 {
         self.runner_key
     }
 
-    /// The runner token, for the authority only.
-    pub(in crate::validate) fn runner_token(&self) -> &[u8] {
-        &self.runner_token
+    /// The token pair, for the authority only; `None` for another kind of credentials.
+    pub(in crate::validate) fn pair(&self) -> Option<Pair<'_>> {
+        match &self.proof {
+            Proof::Pair { runner_token, job_token } => Some(Pair { runner_token, job_token }),
+            Proof::Bearer(_) => None,
+        }
     }
 
-    /// The job token, for the authority only.
-    pub(in crate::validate) fn job_token(&self) -> &[u8] {
-        &self.job_token
+    /// The bearer token, for the authority only; `None` for another kind of credentials.
+    pub(in crate::validate) fn bearer(&self) -> Option<&[u8]> {
+        match &self.proof {
+            Proof::Bearer(token) => Some(token),
+            Proof::Pair { .. } => None,
+        }
     }
 }
 
@@ -265,6 +318,8 @@ pub enum CredentialError {
     Repeated,
     #[error("a bearer token is not accepted here: send a runner token and a job token")]
     BearerNotAccepted,
+    #[error("a token pair is not accepted here: send a bearer token")]
+    PairNotAccepted,
     #[error("a token has a character or a length that no token has")]
     BadShape,
 }
@@ -276,8 +331,10 @@ impl Credentials {
         Self {
             digest: Digest(digest),
             runner_key: 0,
-            runner_token: Zeroizing::new(Vec::new()),
-            job_token: Zeroizing::new(Vec::new()),
+            proof: Proof::Pair {
+                runner_token: Zeroizing::new(Vec::new()),
+                job_token: Zeroizing::new(Vec::new()),
+            },
         }
     }
 }
@@ -289,6 +346,10 @@ pub(in crate::validate) mod test_support {
 
     pub(in crate::validate) fn pair(digester: &Digester, runner: &str, job: &str) -> Credentials {
         Credentials::from_pair(runner.as_bytes(), job.as_bytes(), digester).unwrap()
+    }
+
+    pub(in crate::validate) fn bearer(digester: &Digester, token: &str) -> Credentials {
+        Credentials::from_bearer(format!("Bearer {token}").as_bytes(), digester).unwrap()
     }
 }
 

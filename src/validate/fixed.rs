@@ -126,10 +126,10 @@ impl Fixed {
     }
 
     /// The verdict at `now` (Unix seconds).
-    fn judge(&self, credentials: &Credentials, now: u64) -> Verdict {
-        let pair @ (runner, job) = digests(credentials);
+    fn judge(&self, credentials: &Credentials, now: u64) -> Result<Verdict, Undetermined> {
+        let pair @ (runner, job) = digests(credentials).ok_or(Undetermined::NoAuthority)?;
         let is_good = |ends: &HashMap<_, u64>, token| ends.get(token).is_some_and(|end| now < *end);
-        match self.listed(&pair, now) {
+        Ok(match self.listed(&pair, now) {
             Some(entry) => Verdict::Allow(Allowed {
                 identity: Arc::new(self.identity.identify(
                     &self.digester,
@@ -148,7 +148,7 @@ impl Fixed {
                 Verdict::Deny(Denial::Forbidden)
             }
             None => Verdict::Deny(Denial::Unauthenticated),
-        }
+        })
     }
 
     /// The entry of a pair, unless it has ended.
@@ -160,19 +160,24 @@ impl Fixed {
 impl Validator for Fixed {
     fn validate<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Verdict, Undetermined>> {
         let verdict = self.judge(&question.credentials, unix_seconds());
-        let label = if matches!(verdict, Verdict::Allow(_)) { "allow" } else { "deny" };
+        let label = match verdict {
+            Ok(Verdict::Allow(_)) => "allow",
+            Ok(Verdict::Deny(_)) => "deny",
+            Err(_) => "undetermined",
+        };
         self.metrics.verdict("hit", label);
-        Box::pin(ready(Ok(verdict)))
+        Box::pin(ready(verdict))
     }
 
     fn known(&self, credentials: &Credentials) -> bool {
-        self.listed(&digests(credentials), unix_seconds()).is_some()
+        digests(credentials).is_some_and(|pair| self.listed(&pair, unix_seconds()).is_some())
     }
 }
 
 /// What a pair is listed by: its runner token's digest and its job token's.
-fn digests(credentials: &Credentials) -> (Sha256, Sha256) {
-    (sha256(credentials.runner_token()), sha256(credentials.job_token()))
+fn digests(credentials: &Credentials) -> Option<(Sha256, Sha256)> {
+    let pair = credentials.pair()?;
+    Some((sha256(pair.runner_token), sha256(pair.job_token)))
 }
 
 fn sha256(token: &[u8]) -> Sha256 {

@@ -28,7 +28,7 @@ use crate::{
 use super::{
     Allowed, BuildError, Denial, IdentityPolicy, Question, Undetermined, Validator, Verdict,
     answer::{self, Head},
-    credentials::{Digester, HeaderNames},
+    credentials::{Digester, HeaderNames, Pair},
     job_token,
     refusal_row::RefusalRow,
     signer::{Signer, unix_seconds},
@@ -190,26 +190,27 @@ impl Gitlab {
 
     async fn exchange(&self, question: &Question) -> Result<Verdict, Failure> {
         let now = unix_seconds();
-        let request = self.request(question, now).ok_or_else(|| {
+        let pair = question.credentials.pair().ok_or(Undetermined::NoAuthority)?;
+        let request = self.request(question, pair, now).ok_or_else(|| {
             Failure::from(Undetermined::Unreachable("the question could not be written".into()))
         })?;
         let response = self.client.execute(request).await.map_err(Failure::transport)?;
         let signed_at = self.signer.as_ref().map(|_| now);
         match answer::head(response.status(), response.headers(), signed_at)? {
             Head::Denied(denial) => Ok(Verdict::Deny(denial)),
-            Head::Positive => self.allow(question, response).await.map(Verdict::Allow),
+            Head::Positive => self.allow(question, pair, response).await.map(Verdict::Allow),
         }
     }
 
     /// The question as GitLab gets it; `None` if a value can't stand in a header, which the checks on
     /// arrival rule out.
-    fn request(&self, question: &Question, now: u64) -> Option<Request> {
+    fn request(&self, question: &Question, pair: Pair<'_>, now: u64) -> Option<Request> {
         let mut request = Request::new(Method::POST, self.url.clone());
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(self.names.runner_token.clone(), secret(question.credentials.runner_token())?);
-        headers.insert(self.names.job_token.clone(), secret(question.credentials.job_token())?);
+        headers.insert(self.names.runner_token.clone(), secret(pair.runner_token)?);
+        headers.insert(self.names.job_token.clone(), secret(pair.job_token)?);
         if let Ok(id) = HeaderValue::from_str(&question.correlation_id) {
             headers.insert(X_REQUEST_ID, id);
         }
@@ -221,12 +222,17 @@ impl Gitlab {
         Some(request)
     }
 
-    async fn allow(&self, question: &Question, response: Response) -> Result<Allowed, Failure> {
+    async fn allow(
+        &self,
+        question: &Question,
+        pair: Pair<'_>,
+        response: Response,
+    ) -> Result<Allowed, Failure> {
         let headers = response.headers().clone();
         let body = read(response).await?;
         let positive = answer::positive(&headers, &body)?;
         // Only now: GitLab vouched for exactly these bytes.
-        let token = job_token::read(question.credentials.job_token());
+        let token = job_token::read(pair.job_token);
         let mut claims = positive.claims;
         job_token::complete(&mut claims, &token);
         let identity =

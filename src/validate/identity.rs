@@ -63,6 +63,7 @@ impl IdentityPolicy {
             None => digester.key(&[b"pair", credentials.digest().as_bytes()]),
         };
         let stamp = self.stamp(&claims);
+        let (trace_id, job_key) = (Some(trace_id), Some(job_key));
         Identity { trace_id, claims, job_key, runner_key: credentials.runner_key(), stamp }
     }
 
@@ -126,6 +127,6 @@ mod tests {
         assert_ne!(unknown(&first).job_key(), unknown(&second).job_key());
         assert_ne!(unknown(&first).job_key(), identify(&first, full()).job_key());
         assert_eq!(unknown(&first).runner_key(), unknown(&second).runner_key());
-        assert_eq!(unknown(&first).trace_id(), trace);
+        assert_eq!(unknown(&first).trace_id(), Some(trace));
     }
 }

@@ -4,6 +4,7 @@
 mod answer;
 pub mod attributes;
 mod build_error;
+pub mod by_kind;
 pub mod cache_control;
 pub mod credentials;
 pub mod fixed;
@@ -122,6 +123,9 @@ pub enum Undetermined {
     /// Our own cap on questions in flight is reached.
     #[error("too many questions to the authority are already in flight")]
     Busy,
+    /// No authority is there for this kind of credentials.
+    #[error("no authority for this kind of credentials is configured")]
+    NoAuthority,
 }
 
 impl Undetermined {
@@ -135,6 +139,7 @@ impl Undetermined {
             Self::Status(_) => "status",
             Self::BadAnswer(_) => "bad_answer",
             Self::Busy => "busy",
+            Self::NoAuthority => "no_authority",
         }
     }
 }
@@ -142,9 +147,9 @@ impl Undetermined {
 /// What an authority proved about a sender. Only this module can make one, so nothing unproven can
 /// be stamped on a resource, limited on, or sent upstream.
 pub struct Identity {
-    trace_id: TraceId,
+    trace_id: Option<TraceId>,
     claims: Claims,
-    job_key: u64,
+    job_key: Option<u64>,
     runner_key: u64,
     stamp: Stamp,
 }
@@ -181,9 +186,9 @@ pub struct Claims {
 }
 
 impl Identity {
-    /// The trace that every span of this sender must belong to.
+    /// The trace that every span of this sender must belong to; `None`: no authority told of one.
     #[must_use]
-    pub fn trace_id(&self) -> TraceId {
+    pub fn trace_id(&self) -> Option<TraceId> {
         self.trace_id
     }
 
@@ -193,9 +198,10 @@ impl Identity {
         &self.claims
     }
 
-    /// A key that is the same for all requests of one job: its id, or the credential's digest.
+    /// A key that is the same for all requests of one job: its id, or the credential's digest. `None`: the
+    /// sender is no job.
     #[must_use]
-    pub fn job_key(&self) -> u64 {
+    pub fn job_key(&self) -> Option<u64> {
         self.job_key
     }
 
@@ -231,6 +237,6 @@ pub(crate) mod testing {
     /// An identity that no authority proved, for the tests of what stands behind `validate`.
     pub(crate) fn identity(trace_id: TraceId, job_key: u64, runner_key: u64) -> Arc<Identity> {
         let (claims, stamp) = (Claims::default(), Stamp::default());
-        Arc::new(Identity { trace_id, claims, job_key, runner_key, stamp })
+        Arc::new(Identity { trace_id: Some(trace_id), claims, job_key: Some(job_key), runner_key, stamp })
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     metrics::Metrics,
 };
 
-const SUBJECT: Subject = Subject { runner: 1, job: 2 };
+const SUBJECT: Subject = Subject { runner: 1, job: Some(2) };
 const REQUEST: Cost = Cost { requests: 1, spans: 0, bytes: 0 };
 
 /// 100 requests/s per runner; per job 10 requests/s, 100 spans/s and 1,000 bytes/s; bursts of two seconds.
@@ -80,11 +80,15 @@ fn rates_are_right_within_one_percent() {
 #[test]
 fn a_runner_is_limited_over_its_jobs() {
     let (local, _clock) = local(&limits());
-    let taken: Vec<u64> = (0..20).map(|job| passes(&local, Subject { runner: 1, job }, REQUEST)).collect();
+    let taken: Vec<u64> =
+        (0..20).map(|job| passes(&local, Subject { runner: 1, job: Some(job) }, REQUEST)).collect();
     assert_eq!(taken[..10], [20; 10]);
     assert_eq!(taken[10..], [0; 10]);
-    assert_eq!(take(&local, Subject { runner: 1, job: 19 }, REQUEST), refused(Limit::RunnerRequests, 10));
-    assert_eq!(passes(&local, Subject { runner: 2, job: 30 }, REQUEST), 20);
+    assert_eq!(
+        take(&local, Subject { runner: 1, job: Some(19) }, REQUEST),
+        refused(Limit::RunnerRequests, 10)
+    );
+    assert_eq!(passes(&local, Subject { runner: 2, job: Some(30) }, REQUEST), 20);
 }
 
 /// Scenario: a charge that one limit refuses and the others would grant; one that two refuse, costs above
@@ -99,7 +103,7 @@ fn all_or_nothing() {
         assert_eq!(take(&local, SUBJECT, cost), refused(Limit::JobSpans, 500));
     }
     assert_eq!(passes(&local, SUBJECT, Cost { requests: 1, spans: 0, bytes: 100 }), 20);
-    assert_eq!(passes(&local, Subject { runner: 1, job: 3 }, REQUEST), 20);
+    assert_eq!(passes(&local, Subject { runner: 1, job: Some(3) }, REQUEST), 20);
 
     let both = Cost { requests: 1, spans: 100, bytes: 500 };
     assert_eq!(take(&local, SUBJECT, both), refused(Limit::JobSpans, 1_000));
@@ -123,7 +127,7 @@ fn a_huge_export_passes_and_pays() {
     assert_eq!(take(&local, SUBJECT, huge), Decision::Taken);
     assert_eq!(take(&local, SUBJECT, huge), refused(Limit::JobBytes, 64_000));
     assert_eq!(take(&local, SUBJECT, spans(1)), refused(Limit::JobSpans, 13_010));
-    assert_eq!(take(&local, Subject { runner: 1, job: 3 }, huge), Decision::Taken);
+    assert_eq!(take(&local, Subject { runner: 1, job: Some(3) }, huge), Decision::Taken);
     local.give_back(SUBJECT, Cost { bytes: 64_000, ..Cost::default() }, 0);
     assert_eq!(take(&local, SUBJECT, huge), refused(Limit::JobSpans, 15_000));
     clock.advance(Duration::from_secs(15));
@@ -154,7 +158,7 @@ fn what_is_given_back_can_be_taken_again() {
         local.give_back(SUBJECT, cost, 5_000);
     }
     assert_eq!(passes(&local, SUBJECT, spans(1)), 200);
-    local.give_back(Subject { runner: 8, job: 9 }, cost, 1);
+    local.give_back(Subject { runner: 8, job: Some(9) }, cost, 1);
     assert_eq!((local.runners.len(), local.jobs.len()), (1, 1));
 }
 
@@ -205,7 +209,7 @@ fn a_budget_is_granted_in_part() {
     assert_eq!(budget(SUBJECT, 1), 0);
     local.give_back(SUBJECT, Cost::default(), 30);
     assert_eq!([10, 100].map(|wanted| budget(SUBJECT, wanted)), [10, 20]);
-    assert_eq!(budget(Subject { runner: 1, job: 3 }, u64::MAX), 1_000);
+    assert_eq!(budget(Subject { runner: 1, job: Some(3) }, u64::MAX), 1_000);
 }
 
 /// Scenario: a reload halves a rate, raises the budget and turns a shadow limit on.
@@ -255,7 +259,7 @@ fn threads_never_take_too_much() {
                     let mut taken = [0; 4];
                     for round in 0..2_000_u64 {
                         let job = (round + thread) % 4;
-                        let subject = Subject { runner: 1, job };
+                        let subject = Subject { runner: 1, job: Some(job) };
                         if take(local, subject, REQUEST) == Decision::Taken {
                             if round % 3 == 0 && round < 1_900 {
                                 local.give_back(subject, REQUEST, 0);
@@ -301,7 +305,7 @@ fn state_is_bounded_and_the_busy_stay() {
             clock.advance(Duration::from_secs(1));
             assert_eq!(local.spend(SUBJECT, 1), 0);
         }
-        local.charge(Subject { runner: key + 1_000, job: key + 1_000 }, REQUEST);
+        local.charge(Subject { runner: key + 1_000, job: Some(key + 1_000) }, REQUEST);
     }
     assert!((18_000..=20_000).contains(&local.jobs.len()));
     assert!((4_500..=5_000).contains(&local.runners.len()));

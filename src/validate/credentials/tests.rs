@@ -2,6 +2,8 @@
 
 use super::*;
 
+const PAIR: Accepts = Accepts { pair: true, bearer: false };
+
 fn names() -> HeaderNames {
     HeaderNames::from_config(&config::Gitlab::default()).unwrap()
 }
@@ -11,7 +13,7 @@ fn parse_with(digester: &Digester, lines: &[(&str, &str)]) -> Result<Credentials
     for (name, value) in lines {
         headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
     }
-    Credentials::from_headers(&headers, &names(), digester)
+    Credentials::from_headers(&headers, &names(), PAIR, digester)
 }
 
 fn parse(lines: &[(&str, &str)]) -> Result<Credentials, CredentialError> {
@@ -28,8 +30,9 @@ fn error(lines: &[(&str, &str)]) -> CredentialError {
 fn a_pair_is_read() {
     let job = "glcbt-64_eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln-_=";
     let pair = parse(&[("RUNNER-token", "t1_glrt-abc.01.0w1x2y3z"), ("Job-Token", job)]).unwrap();
-    assert_eq!(pair.runner_token(), b"t1_glrt-abc.01.0w1x2y3z");
-    assert_eq!(pair.job_token(), job.as_bytes());
+    let Pair { runner_token, job_token } = pair.pair().unwrap();
+    assert_eq!((runner_token, job_token), (&b"t1_glrt-abc.01.0w1x2y3z"[..], job.as_bytes()));
+    assert!(pair.bearer().is_none());
 }
 
 /// Scenario: every combination of headers that is no token pair.
@@ -83,7 +86,7 @@ fn shape_is_bounded() {
         headers.insert("runner-token", HeaderValue::from_static("r"));
         headers.insert("job-token", value);
         let good = byte.is_ascii_alphanumeric() || b"_.=-".contains(&byte);
-        let parsed = Credentials::from_headers(&headers, &names(), &Digester::random());
+        let parsed = Credentials::from_headers(&headers, &names(), PAIR, &Digester::random());
         assert_eq!(parsed.is_ok(), good, "{byte:#x}");
     }
 }
@@ -144,4 +147,44 @@ fn header_names_are_checked() {
         let told = HeaderNames::from_config(&config).unwrap_err().to_string();
         assert!(told.starts_with(key), "{told}");
     }
+}
+
+/// Scenario: bearer tokens where they are taken: in any case of the scheme, behind several spaces, none, two words, of a
+/// shape that no JWT has, too long, beside a token of a pair; and a pair where only bearer tokens are taken.
+/// Guarantees: the token is kept byte for byte, its digest is no pair's, and each mistake has its own error.
+#[test]
+fn a_bearer_token_is_read_where_it_is_taken() {
+    let digester = Digester::random();
+    let read = |lines: &[(&str, &str)], accepts| {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        Credentials::from_headers(&headers, &names(), accepts, &digester)
+    };
+    let (both, bearer) = (Accepts { pair: true, bearer: true }, Accepts { pair: false, bearer: true });
+    for (accepts, value) in [(both, "bEARER  a.b-_.c="), (bearer, "Bearer a.b-_.c=")] {
+        let token = read(&[("Authorization", value)], accepts).unwrap();
+        assert_eq!(token.bearer(), Some(&b"a.b-_.c="[..]));
+        assert!(token.pair().is_none());
+        assert_ne!(token.digest(), test_support::bearer(&digester, "a.b-_.c").digest());
+        assert_eq!(token.digest(), test_support::bearer(&digester, "a.b-_.c=").digest());
+        assert!(!format!("{token:?}").contains("a.b"));
+    }
+    let long = format!("Bearer {}", "a".repeat(MAX_BEARER_TOKEN + 1));
+    for value in ["Bearer", "Bearer ", "Bearer a b", "Bearer a,b", "Bearer a\tb", &long] {
+        assert_eq!(
+            read(&[("Authorization", value)], both).unwrap_err(),
+            CredentialError::BadShape,
+            "{value}"
+        );
+    }
+    let (runner, job) = (("Runner-Token", "r"), ("Job-Token", "j"));
+    let token = ("Authorization", "Bearer a.b.c");
+    assert_eq!(read(&[runner, job, token], both).unwrap_err(), CredentialError::Ambiguous);
+    assert_eq!(read(&[job, token], bearer).unwrap_err(), CredentialError::Ambiguous);
+    assert_eq!(read(&[token, token], both).unwrap_err(), CredentialError::Repeated);
+    assert_eq!(read(&[runner, job], bearer).unwrap_err(), CredentialError::PairNotAccepted);
+    assert_eq!(read(&[runner], bearer).unwrap_err(), CredentialError::HalfPair);
+    assert!(read(&[runner, job], both).unwrap().pair().is_some());
 }

@@ -63,7 +63,7 @@ async fn the_list_decides() {
     let list = format!("tokens:\n{}{}", entry("r1", "j1", more), entry("r2", "j2", ""));
     let fixed = load(&list).unwrap();
     let Verdict::Allow(first) = judge(&fixed, "r1", "j1").await else { panic!() };
-    assert_eq!(first.identity.trace_id().to_string(), TRACE);
+    assert_eq!(first.identity.trace_id().unwrap().to_string(), TRACE);
     let claims = Claims { job_id: Some(42), project_path: Some("a/b".into()), ..Claims::default() };
     assert_eq!(first.identity.claims(), &claims);
     assert_eq!((first.max_age, first.expires_at), (Some(Duration::from_mins(1)), Some(8_106_705_600)));
@@ -111,7 +111,7 @@ fn what_has_ended_is_denied() {
         entries.concat()
     ))
     .unwrap();
-    let judge = |runner, job, now| match fixed.judge(&pair(runner, job), now) {
+    let judge = |runner, job, now| match fixed.judge(&pair(runner, job), now).unwrap() {
         Verdict::Allow(_) => "allow",
         Verdict::Deny(Denial::Unauthenticated) => "unauthenticated",
         Verdict::Deny(Denial::Forbidden) => "forbidden",

@@ -120,7 +120,7 @@ async fn a_positive_answer_is_a_verdict() {
     let authority = authority(&config(&fake.url("")));
     let job = signed_job_token(r#"{"sub":"gid://gitlab/Ci::Build/42","g":"a","exp":1900000000}"#);
     let first = allowed(authority.validate(&question_about(&job)).await);
-    assert_eq!(first.identity.trace_id().to_string(), TRACE);
+    assert_eq!(first.identity.trace_id().unwrap().to_string(), TRACE);
     let expected = Claims {
         job_id: Some(42),
         project_id: Some(77),

@@ -96,7 +96,9 @@ async fn the_signature_verifies() {
 fn tokens_are_marked_sensitive() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _entered = runtime.enter();
-    let request = authority(&config("https://gitlab.example.com")).request(&question(), 0).unwrap();
+    let question = question();
+    let pair = question.credentials.pair().unwrap();
+    let request = authority(&config("https://gitlab.example.com")).request(&question, pair, 0).unwrap();
     let marked = request.headers().iter().filter(|(_, value)| value.is_sensitive());
     let marked: Vec<_> = marked.map(|(name, _)| name.as_str()).collect();
     assert_eq!(marked, ["runner-token", "job-token"]);
