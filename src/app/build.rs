@@ -25,6 +25,7 @@ use crate::{
         credentials::{Digester, HeaderNames},
         fixed::Fixed,
         gitlab::Gitlab,
+        guard::{self, Guard},
     },
 };
 
@@ -54,14 +55,14 @@ pub(super) struct Built {
 /// Who says yes or no.
 #[derive(Clone, Debug)]
 enum Authority {
-    Gitlab(Arc<Cached<Gitlab>>),
+    Gitlab { cached: Arc<Cached<Guard<Gitlab>>>, health: Arc<guard::State> },
     Fixed(Arc<Fixed>),
 }
 
 impl Authority {
     fn validator(&self) -> Arc<dyn Validator> {
         match self {
-            Self::Gitlab(cached) => Arc::clone(cached) as _,
+            Self::Gitlab { cached, .. } => Arc::clone(cached) as _,
             Self::Fixed(fixed) => Arc::clone(fixed) as _,
         }
     }
@@ -72,7 +73,7 @@ impl Authority {
 pub(super) struct Prepared {
     built: Built,
     /// Another way to ask the same authority: what its cache holds stays.
-    ask_anew: Option<Gitlab>,
+    ask_anew: Option<Guard<Gitlab>>,
 }
 
 impl Prepared {
@@ -81,8 +82,8 @@ impl Prepared {
         let config = &self.built.config;
         lasting.limits.reconfigure(&config.limits, config.traces.max_spans_per_job);
         lasting.failures.reconfigure(&config.limits.per_client_failures);
-        if let (Authority::Gitlab(cached), Some(gitlab)) = (&self.built.authority, self.ask_anew) {
-            cached.reconfigure(gitlab, &config.cache);
+        if let (Authority::Gitlab { cached, .. }, Some(guarded)) = (&self.built.authority, self.ask_anew) {
+            cached.reconfigure(guarded, &config.cache);
         }
         self.built
     }
@@ -133,12 +134,19 @@ pub(super) fn gateway(
             return Err(StartError(problems.into_iter().flatten().flat_map(|error| error.0).collect()));
         }
     };
+    let guard = |gitlab, health: &Arc<guard::State>| {
+        Guard::new(gitlab, &config.gitlab, Arc::clone(health), Arc::clone(&lasting.metrics))
+    };
     let (authority, ask_anew) = match (kept.map(|before| before.authority.clone()), asked) {
-        (Some(cached @ Authority::Gitlab(_)), Asked::Gitlab(gitlab)) => (cached, Some(*gitlab)),
+        (Some(Authority::Gitlab { cached, health }), Asked::Gitlab(gitlab)) => {
+            let guarded = guard(*gitlab, &health);
+            (Authority::Gitlab { cached, health }, Some(guarded))
+        }
         (Some(fixed @ Authority::Fixed(_)), Asked::Fixed(_)) => (fixed, None),
         (_, Asked::Gitlab(gitlab)) => {
-            let cached = Cached::new(*gitlab, &config.cache, Arc::clone(&lasting.metrics));
-            (Authority::Gitlab(Arc::new(cached)), None)
+            let health = Arc::new(guard::State::new());
+            let cached = Cached::new(guard(*gitlab, &health), &config.cache, Arc::clone(&lasting.metrics));
+            (Authority::Gitlab { cached: Arc::new(cached), health }, None)
         }
         (_, Asked::Fixed(fixed)) => (Authority::Fixed(Arc::new(fixed)), None),
     };

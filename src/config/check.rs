@@ -28,6 +28,12 @@ pub const MAX_ENDPOINTS: usize = 32;
 /// Past its end a revoked pair still passes for this long at most (contract, section 2).
 const MAX_STALE: Duration = Duration::from_mins(1);
 
+/// A longer ramp would starve runners after each restart.
+const MAX_RAMP: Duration = Duration::from_mins(1);
+
+/// Longest time in which nobody may find out whether GitLab answers again.
+const MAX_OPEN: Duration = Duration::from_secs(30);
+
 /// Headers that HTTP, gRPC or the gateway itself give a meaning: none of them can carry a token.
 pub const TAKEN_HEADERS: &[&str] = &[
     "accept",
@@ -218,6 +224,24 @@ fn authority(config: &Config, problems: &mut Problems) {
         ),
     );
     problems.unless(gitlab.max_concurrency > 0, &["gitlab.max_concurrency"], "must be at least 1");
+    problems.unless(
+        (0.0..=1.0).contains(&gitlab.retry_ratio),
+        &["gitlab.retry_ratio"],
+        "must be from 0 to 1",
+    );
+    problems.unless(
+        gitlab.ramp <= MAX_RAMP,
+        &["gitlab.ramp"],
+        "must be at most 1m: until then few are asked",
+    );
+    let breaker = &gitlab.breaker;
+    problems.unless(breaker.faults > 0, &["gitlab.breaker.faults"], "must be at least 1");
+    problems.unless((0.0..=1.0).contains(&breaker.ratio), &["gitlab.breaker.ratio"], "must be from 0 to 1");
+    problems.unless(
+        (Duration::from_secs(1)..=MAX_OPEN).contains(&breaker.max_open),
+        &["gitlab.breaker.max_open"],
+        "must be from 1s to 30s: for so long a GitLab that answers again goes unnoticed",
+    );
 }
 
 fn headers(config: &Config, problems: &mut Problems) {

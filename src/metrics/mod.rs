@@ -56,6 +56,8 @@ pub struct Metrics {
     cache_entries: Family<KindLabels, Gauge>,
     authority_requests: Family<OutcomeLabels, Counter>,
     authority_duration: Histogram,
+    authority_shed: Family<WhyLabels, Counter>,
+    authority_breaker: Gauge,
     limit_decisions: Family<LimitLabels, Counter>,
     stripped: Counter,
     unknown_fields: Counter,
@@ -121,6 +123,11 @@ struct KindLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct WhyLabels {
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -216,6 +223,8 @@ impl Metrics {
             cache_entries: add(to, &table::CACHE_ENTRIES, Family::default()),
             authority_requests: add(to, &table::AUTHORITY_REQUESTS, Family::default()),
             authority_duration: add(to, &table::AUTHORITY_DURATION, seconds()),
+            authority_shed: add(to, &table::AUTHORITY_SHED, Family::default()),
+            authority_breaker: add(to, &table::AUTHORITY_BREAKER, Gauge::default()),
             limit_decisions: add(to, &table::LIMIT_DECISIONS, Family::default()),
             stripped: add(to, &table::STRIPPED, Counter::default()),
             unknown_fields: add(to, &table::UNKNOWN_FIELDS, Counter::default()),
@@ -230,6 +239,9 @@ impl Metrics {
         // Rates over a counter that appears with its first event miss that event: these must not.
         for outcome in ["applied", "refused"] {
             drop(metrics.config_reloads.get_or_create(&OutcomeLabels { outcome }));
+        }
+        for reason in ["busy", "breaker_open", "paused"] {
+            drop(metrics.authority_shed.get_or_create(&WhyLabels { reason }));
         }
         for source in ["hit", "miss", "shared", "stale", "refresh"] {
             for verdict in ["allow", "deny", "undetermined"] {
@@ -305,6 +317,16 @@ impl Metrics {
     pub fn authority_request(&self, outcome: &'static str, duration: Duration) {
         self.authority_requests.get_or_create(&OutcomeLabels { outcome }).inc();
         self.authority_duration.observe(duration.as_secs_f64());
+    }
+
+    /// A question was not asked, to spare the authority. `reason`: busy, `breaker_open`, paused.
+    pub fn authority_shed(&self, reason: &'static str) {
+        self.authority_shed.get_or_create(&WhyLabels { reason }).inc();
+    }
+
+    /// The breaker before the authority: 0 closed, 1 half open, 2 open.
+    pub fn authority_breaker(&self, state: i64) {
+        self.authority_breaker.set(state);
     }
 
     /// A limit was asked. `decision`: allowed, refused, `would_refuse`.

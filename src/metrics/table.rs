@@ -57,9 +57,13 @@ rows! {
     } "Verdicts about token pairs by where they came from";
     CACHE_ENTRIES: "gauge" "spangate_cache_entries" { "kind": "positive, negative" } "Verdicts kept";
     AUTHORITY_REQUESTS: "counter" "spangate_authority_requests_total" {
-        "outcome": "allow, deny, timeout, unreachable, throttled, status, bad_answer, busy"
+        "outcome": "allow, deny, timeout, unreachable, throttled, status, bad_answer, no_authority"
     } "Questions to the authority";
     AUTHORITY_DURATION: "histogram" "spangate_authority_duration_seconds" {} "Time for one question to the authority";
+    AUTHORITY_SHED: "counter" "spangate_authority_shed_total" { "reason": "busy, breaker_open, paused" }
+        "Questions that were not asked, to spare the authority";
+    AUTHORITY_BREAKER: "gauge" "spangate_authority_breaker_state" {}
+        "Whether the authority is asked: 0 closed (yes), 1 half open (one probe), 2 open (no)";
     LIMIT_DECISIONS: "counter" "spangate_limit_decisions_total" {
         "limit": "runner_requests, job_requests, job_spans, job_bytes, job_span_budget, client_failures",
         "decision": "allowed, refused, would_refuse"

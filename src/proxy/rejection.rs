@@ -99,6 +99,12 @@ impl Rejection {
             Self::Undetermined(Undetermined::Throttled) => {
                 (429, Code::ResourceExhausted, SOON, "authority_throttled")
             }
+            Self::Undetermined(Undetermined::Paused(wait)) => {
+                (429, Code::ResourceExhausted, After(*wait), "authority_throttled")
+            }
+            Self::Undetermined(Undetermined::BreakerOpen(wait)) => {
+                (503, Code::Unavailable, After(*wait), "undetermined")
+            }
             Self::Undetermined(_) => (503, Code::Unavailable, SOON, "undetermined"),
             Self::Limited(limit, wait) => (429, Code::ResourceExhausted, After(*wait), limit.label()),
             Self::Body(BodyError::TooLarge) => (413, Code::ResourceExhausted, Never, "too_large"),
@@ -172,7 +178,9 @@ impl Rejection {
                 "GitLab says that this runner may not speak for this job".into()
             }
             Self::Failures(_) => "too many failed attempts from this address".into(),
-            Self::Undetermined(Undetermined::Throttled) => "GitLab limits how often it can be asked".into(),
+            Self::Undetermined(Undetermined::Throttled | Undetermined::Paused(_)) => {
+                "GitLab limits how often it can be asked".into()
+            }
             Self::Undetermined(_) => "the tokens cannot be checked at the moment".into(),
             Self::Limited(limit, _) => format!("the limit {} is used up for now", limit.label()),
             Self::Body(error) => error.to_string(),

@@ -1,5 +1,5 @@
-//! The authority proper: one call to GitLab Rails, with its budget of time, its one retry and its
-//! cap on questions in flight. It never caches, and never takes trouble for a denial.
+//! The authority proper: one call to GitLab Rails, with its budget of time and its one retry. It never
+//! caches, never takes trouble for a denial, and leaves to [`super::guard`] whether to ask at all.
 //!
 //! What no single answer shows: with a wrong `gitlab.secret_file`, or without one that it needs,
 //! GitLab may answer 401 to every question, in the same form as for a bad token. By the contract that
@@ -13,10 +13,8 @@ use http::{
     header::{ACCEPT, CONTENT_TYPE},
 };
 use reqwest::{Client, Request, Response, Url, redirect};
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::{Instant, sleep, timeout_at},
-};
+use tokio::time::{Instant, sleep, timeout_at};
+use tower::retry::budget::{Budget as _, TpsBudget};
 
 use crate::{
     config::{self, ClientTls},
@@ -56,10 +54,8 @@ pub struct Gitlab {
     names: HeaderNames,
     signer: Option<Signer>,
     timeout: Duration,
-    /// Questions in flight.
-    places: Semaphore,
-    /// Questions that wait for a place.
-    queue: Semaphore,
+    /// Pays for second tries, so that they never multiply the load of a GitLab in trouble.
+    retries: TpsBudget,
     identity: IdentityPolicy,
     digester: Arc<Digester>,
     metrics: Arc<Metrics>,
@@ -106,8 +102,7 @@ impl Gitlab {
             names,
             signer,
             timeout: config.timeout,
-            places: Semaphore::new(config.max_concurrency.min(Semaphore::MAX_PERMITS)),
-            queue: Semaphore::new(config.max_queue.min(Semaphore::MAX_PERMITS)),
+            retries: retries(config.retry_ratio),
             identity,
             digester,
             metrics,
@@ -139,38 +134,20 @@ impl Gitlab {
     }
 
     async fn ask_within_budget(&self, question: &Question) -> Result<Verdict, Undetermined> {
-        let started = Instant::now();
-        // Waiting for a place counts too: the sender sees one wait, not two.
-        let end =
-            started.checked_add(self.timeout).map_or(question.deadline, |end| end.min(question.deadline));
-        let _place = match self.place(end).await {
-            Ok(place) => place,
-            Err(trouble) => {
-                self.metrics.authority_request(trouble.label(), started.elapsed());
-                return Err(trouble);
-            }
-        };
+        let end = Instant::now()
+            .checked_add(self.timeout)
+            .map_or(question.deadline, |end| end.min(question.deadline));
+        self.retries.deposit();
         let failure = match self.attempt(question, end).await {
             Ok(verdict) => return Ok(verdict),
             Err(failure) => failure,
         };
-        if !failure.retry || end.saturating_duration_since(Instant::now()) < RETRY_NEEDS {
+        let is_in_time = end.saturating_duration_since(Instant::now()) >= RETRY_NEEDS;
+        if !failure.retry || !is_in_time || !self.retries.withdraw() {
             return Err(failure.trouble);
         }
         sleep(RETRY_PAUSE).await;
         self.attempt(question, end).await.map_err(|failure| failure.trouble)
-    }
-
-    /// A place among the questions in flight, at once or after a bounded wait in a bounded queue.
-    async fn place(&self, end: Instant) -> Result<SemaphorePermit<'_>, Undetermined> {
-        if let Ok(place) = self.places.try_acquire() {
-            return Ok(place);
-        }
-        let _queued = self.queue.try_acquire().map_err(|_| Undetermined::Busy)?;
-        match timeout_at(end, self.places.acquire()).await {
-            Ok(Ok(place)) => Ok(place),
-            _ => Err(Undetermined::Busy),
-        }
     }
 
     /// One call, counted: two for a question that was asked again.
@@ -290,6 +267,17 @@ impl From<Undetermined> for Failure {
         let retry = matches!(trouble, Undetermined::Status(502 | 503));
         Self { trouble, retry }
     }
+}
+
+/// A ratio of 0 allows none; else two a second are free, so that a quiet gateway has its second try, too.
+fn retries(ratio: f64) -> TpsBudget {
+    let ratio = if ratio > 0.0 { ratio.min(1.0) } else { 0.0 };
+    TpsBudget::new(Duration::from_secs(10), if ratio > 0.0 { 2 } else { 0 }, {
+        #[expect(clippy::cast_possible_truncation, reason = "a ratio needs no more digits")]
+        {
+            ratio as f32
+        }
+    })
 }
 
 /// The causes of an error, outermost first, without its URL.

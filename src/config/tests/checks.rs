@@ -7,6 +7,7 @@ use super::{super::check::MAX_LISTENERS, GOOD, load, mistakes, with};
 /// Scenario: one value at a time is set to something that can't work with the rest.
 /// Guarantees: each is refused under its own name; the good neighbours of each are accepted.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table, one line a case")]
 fn values_that_do_not_fit_together() {
     let bad = [
         ("listeners", "[]", "listeners"),
@@ -34,6 +35,13 @@ fn values_that_do_not_fit_together() {
         ("gitlab.timeout", "4s", "gitlab.timeout"),
         ("gitlab.timeout", "0s", "gitlab.timeout"),
         ("gitlab.max_concurrency", "0", "gitlab.max_concurrency"),
+        ("gitlab.retry_ratio", "1.5", "gitlab.retry_ratio"),
+        ("gitlab.retry_ratio", "nan", "gitlab.retry_ratio"),
+        ("gitlab.ramp", "2m", "gitlab.ramp"),
+        ("gitlab.breaker.faults", "0", "gitlab.breaker.faults"),
+        ("gitlab.breaker.ratio", "-0.1", "gitlab.breaker.ratio"),
+        ("gitlab.breaker.max_open", "0s", "gitlab.breaker.max_open"),
+        ("gitlab.breaker.max_open", "31s", "gitlab.breaker.max_open"),
         ("cache.max_entries", "0", "cache.max_entries"),
         ("cache.refresh_ahead", "0.95", "cache.refresh_ahead"),
         ("cache.refresh_ahead", "nan", "cache.refresh_ahead"),
