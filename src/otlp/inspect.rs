@@ -6,7 +6,8 @@ mod text;
 mod walk;
 
 use super::{
-    TraceId, schema,
+    TraceId,
+    schema::{self, number},
     signal::Signal,
     wire::{Reader, WireError},
 };
@@ -70,12 +71,38 @@ impl From<WireError> for Malformed {
 /// Reads a whole request once, every message of it, without allocating.
 ///
 /// # Errors
-/// [`Malformed`] for anything that two readers could read differently (otlp-rules, section 2).
+/// [`Malformed`] for anything that two readers could read differently.
 pub fn inspect(signal: Signal, body: &[u8], rules: &Rules) -> Result<Inspection, Malformed> {
     let schema = schema::of(signal);
     let mut walk = walk::Walk::new(rules, schema.item.owns_trace);
     walk.message::<false>(schema.request, Reader::new(body), 0)?;
+    if schema.request.knows(number::DICTIONARY) {
+        zeroth_string(body)?;
+    }
     Ok(walk.end())
+}
+
+/// The first string of a dictionary is the empty one (`profiles.proto`, `ProfilesDictionary.string_table`):
+/// place 0 means "no key" to some readers and is looked up by others, which must find nothing.
+fn zeroth_string(body: &[u8]) -> Result<(), Malformed> {
+    let mut request = Reader::new(body);
+    while let Some(field) = request.field()? {
+        if field.number != number::DICTIONARY {
+            continue;
+        }
+        let mut dictionary = field.message()?;
+        while let Some(field) = dictionary.field()? {
+            if field.number == number::STRING_TABLE {
+                let is_empty = field.bytes()?.is_empty();
+                return if is_empty {
+                    Ok(())
+                } else {
+                    Err(Malformed("the dictionary's first string is not empty"))
+                };
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

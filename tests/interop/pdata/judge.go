@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -72,17 +73,17 @@ func (s *settings) rules() (*rules, error) {
 	return rules, nil
 }
 
-var separators = strings.NewReplacer("_", ".", "-", ".")
+var separators = regexp.MustCompile(`[^A-Za-z0-9]+`)
 
-// fold makes all spellings of a key one: ASCII lower case, and one separator.
+// fold makes all spellings of a key one: ASCII lower case, and one dot for each run of anything else than
+// letters and digits.
 func fold(key string) string {
-	lower := []byte(separators.Replace(key))
-	for at, letter := range lower {
-		if 'A' <= letter && letter <= 'Z' {
-			lower[at] = letter + 'a' - 'A'
-		}
+	// Bytes, not letters: a key need not be UTF-8 for its reader.
+	latin := make([]rune, len(key))
+	for at := range len(key) {
+		latin[at] = rune(key[at])
 	}
-	return string(lower)
+	return strings.ToLower(separators.ReplaceAllString(string(latin), "."))
 }
 
 func (r *rules) protected(key string) bool {
@@ -339,11 +340,8 @@ func (r *rules) forged(dictionary *internal.ProfilesDictionary, attribute *inter
 	return dictionary == nil || at < 0 || at >= len(dictionary.StringTable) || r.protected(dictionary.StringTable[at])
 }
 
-// forgedUnit is the same for an attribute that has no key but the string at its place: place 0 is looked up, too.
+// forgedUnit is the same for an attribute that has no key but the string at its place.
 func (r *rules) forgedUnit(dictionary *internal.ProfilesDictionary, attribute *internal.KeyValueAndUnit) bool {
-	if attribute.KeyStrindex == 0 {
-		return len(dictionary.StringTable) > 0 && r.protected(dictionary.StringTable[0])
-	}
 	return r.forged(dictionary, &internal.KeyValue{KeyStrindex: attribute.KeyStrindex})
 }
 

@@ -84,13 +84,9 @@ impl Keys {
     }
 
     /// The same for an entry of the dictionary's table of attributes, which has no key but that
-    /// index: place 0 stands for none, but a reader that looks there finds what is there.
+    /// index. At place 0 stands the empty string, or the request was refused.
     fn forged_entry(&self, attribute: &KeyValueAndUnit) -> bool {
-        let zeroth = self.strings.as_ref().and_then(|strings| strings.first());
-        match attribute.key_strindex {
-            0 => zeroth.is_some_and(|key| protected(key)),
-            index => self.points_at_protected(index),
-        }
+        attribute.key_strindex != 0 && self.points_at_protected(attribute.key_strindex)
     }
 
     fn forged(&self, attribute: &KeyValue) -> bool {
@@ -107,7 +103,17 @@ impl Keys {
 }
 
 fn protected(key: &str) -> bool {
-    let folded = |key: &str| key.to_ascii_lowercase().replace(['_', '-'], ".");
+    // Each run of what is no letter or digit becomes one dot.
+    let folded = |key: &str| {
+        key.chars().fold(String::new(), |mut folded, c| {
+            match c.is_ascii_alphanumeric() {
+                true => folded.push(c.to_ascii_lowercase()),
+                false if folded.ends_with('.') => {}
+                false => folded.push('.'),
+            }
+            folded
+        })
+    };
     KEYS.iter().any(|own| folded(own) == folded(key)) || folded(key).starts_with(PREFIX)
 }
 
