@@ -15,9 +15,9 @@ use crate::config::{self, check::TAKEN_HEADERS};
 use super::BuildError;
 
 /// Longest runner token in bytes. Routable ones reach 333.
-const MAX_RUNNER_TOKEN: usize = 512;
+pub(super) const MAX_RUNNER_TOKEN: usize = 512;
 /// Longest job token in bytes. Signed ones are about 0.8 to 1.2 KB.
-const MAX_JOB_TOKEN: usize = 4096;
+pub(super) const MAX_JOB_TOKEN: usize = 4096;
 
 /// The names of the two headers (or metadata keys) that carry the token pair.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,6 +10,9 @@ pub mod fixed;
 pub mod gitlab;
 mod identity;
 pub mod job_token;
+#[cfg(test)]
+mod openapi;
+pub(crate) mod probe;
 mod refusal_row;
 mod signer;
 mod timestamp;
