@@ -17,6 +17,7 @@ mod architecture;
 mod attribute_sets;
 mod authority;
 mod canary;
+mod conform;
 mod connections;
 mod credentials;
 mod differential;
