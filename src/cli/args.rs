@@ -31,7 +31,25 @@ pub enum Command {
         #[command(subcommand)]
         what: ConfigCommand,
     },
-    /// Hold an endpoint of GitLab against the contract: exit 0 if no check failed, 1 if one did, 64 for a flag or a file
+    /// Ask the authority about one pair of tokens, and say what the gateway would do and why
+    ///
+    /// It asks once, with the configuration of the gateway, and prints verdict and reason, what the sender would
+    /// get, how long the verdict would be kept, the trace that spans must belong to, the attributes that would be
+    /// written, the keys that would be taken away and the limits. Tokens are never printed.
+    ///
+    /// Exit codes: 0 the pair is let in; 1 it is refused; 2 that could not be found out (the sender would
+    /// get 503 or 429), or the command line can't be read; 64 the configuration or a file can't be used.
+    #[command(verbatim_doc_comment)]
+    Explain(ExplainArgs),
+    /// Hold an endpoint of GitLab against the contract, check by check
+    ///
+    /// About twenty questions are asked, as the gateway asks and as senders of bad tokens would. They change nothing
+    /// in GitLab; the tokens go to this endpoint and nowhere else, and are never printed. deploy/gitlab/openapi.yaml
+    /// describes the contract, docs/operating.md the checks.
+    ///
+    /// Exit codes: 0 no check failed; 1 at least one did; 2 the command line can't be read; 64 a flag or a file
+    /// can't be used.
+    #[command(verbatim_doc_comment)]
     Conform(Box<ConformArgs>),
     /// Try it on loopback: an authority, the gateway and a collector in one process
     Demo(DemoArgs),
@@ -92,10 +110,24 @@ pub struct DemoArgs {
     pub once: bool,
 }
 
+/// Which tokens are explained, under which configuration.
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// File with the runner token; a line break at its end is no part of it
+    #[arg(long, value_name = "FILE")]
+    pub runner_token_file: PathBuf,
+    /// File with the job token; a line break at its end is no part of it
+    #[arg(long, value_name = "FILE")]
+    pub job_token_file: PathBuf,
+    /// Print one JSON object in place of lines
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Which endpoint is held against the contract, and the tokens of a job that runs.
-///
-/// The tokens are sent to this endpoint and nowhere else, and never printed; nothing in GitLab is changed. About
-/// twenty questions are asked, most of them with tokens that must be refused. docs/operating.md says more.
 #[derive(Clone, Debug, Args)]
 pub struct ConformArgs {
     /// Base URL of GitLab, with its relative URL root if it has one
@@ -182,6 +214,13 @@ mod tests {
             Ok(Command::Config { what: ConfigCommand::Show(_) })
         ));
         assert!(matches!(parse("spangate demo --once"), Ok(Command::Demo(DemoArgs { once: true }))));
+        match parse("spangate explain -c f --runner-token-file a --job-token-file b").unwrap() {
+            Command::Explain(args) => {
+                assert_eq!((args.config.config, args.json), (Some(PathBuf::from("f")), false));
+                assert_eq!((args.runner_token_file, args.job_token_file), ("a".into(), "b".into()));
+            }
+            other => panic!("{other:?}"),
+        }
         match parse("spangate conform --url https://g --runner-token-file a --job-token-file b --json")
             .unwrap()
         {

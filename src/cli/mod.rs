@@ -5,6 +5,7 @@ pub mod check;
 pub mod config;
 pub mod conform;
 pub mod demo;
+pub mod explain;
 pub mod run;
 mod tokens;
 
@@ -23,6 +24,7 @@ pub async fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
         Command::Check(args) => Ok(check::run(args)),
         Command::Config { what } => Ok(config::run(what)),
         Command::Conform(args) => conform::run(args).await,
+        Command::Explain(args) => explain::run(args).await,
         Command::Demo(args) => demo::run(args.once).await,
     }
 }

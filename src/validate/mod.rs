@@ -26,7 +26,10 @@ use crate::otlp::{TraceId, rewrite::Stamp};
 
 use self::credentials::Credentials;
 
-pub use self::{build_error::BuildError, identity::IdentityPolicy};
+pub use self::{
+    build_error::BuildError,
+    identity::{IdentityPolicy, Shown},
+};
 
 /// An authority on credentials, or a cache in front of one.
 pub trait Validator: fmt::Debug + Send + Sync + 'static {

@@ -24,6 +24,7 @@ mod differential;
 mod docs;
 mod drain;
 mod early_answer;
+mod explain;
 mod fuzzed;
 mod gate;
 mod identity;
