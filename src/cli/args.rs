@@ -39,7 +39,6 @@ pub enum Command {
     ///
     /// Exit codes: 0 the pair is let in; 1 it is refused; 2 that could not be found out (the sender would
     /// get 503 or 429), or the command line can't be read; 64 the configuration or a file can't be used.
-    #[command(verbatim_doc_comment)]
     Explain(ExplainArgs),
     /// Hold an endpoint of GitLab against the contract, check by check
     ///
@@ -49,7 +48,6 @@ pub enum Command {
     ///
     /// Exit codes: 0 no check failed; 1 at least one did; 2 the command line can't be read; 64 a flag or a file
     /// can't be used.
-    #[command(verbatim_doc_comment)]
     Conform(Box<ConformArgs>),
     /// Try it on loopback: an authority, the gateway and a collector in one process
     Demo(DemoArgs),

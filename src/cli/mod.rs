@@ -24,7 +24,7 @@ pub async fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
         Command::Check(args) => Ok(check::run(args)),
         Command::Config { what } => Ok(config::run(what)),
         Command::Conform(args) => conform::run(args).await,
-        Command::Explain(args) => explain::run(args).await,
+        Command::Explain(args) => Ok(explain::run(args).await),
         Command::Demo(args) => demo::run(args.once).await,
     }
 }

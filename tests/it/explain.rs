@@ -56,14 +56,16 @@ impl Files {
         line
     }
 
+    fn parsed(&self, more: &[&str]) -> Command {
+        let line = std::iter::once("spangate".to_owned()).chain(self.line(more));
+        Cli::try_parse_from(line).unwrap().command
+    }
+
     /// Runs it in this process: exit code, stdout, stderr, none with a token.
     async fn run(&self, more: &[&str]) -> (u8, String, String) {
-        let line = self.line(more);
-        let cli =
-            Cli::try_parse_from(std::iter::once("spangate").chain(line.iter().map(String::as_str))).unwrap();
-        let Command::Explain(args) = cli.command else { panic!("{line:?}") };
+        let Command::Explain(args) = self.parsed(more) else { panic!("{more:?}") };
         let (mut out, mut errors) = (Vec::new(), Vec::new());
-        let code = explain::run_to(&args, &mut out, &mut errors).await.unwrap();
+        let code = explain::run_to(&args, &mut out, &mut errors).await;
         let [out, errors] = [out, errors].map(|bytes| String::from_utf8(bytes).unwrap());
         self.assert_no_token(&out);
         self.assert_no_token(&errors);
@@ -229,6 +231,30 @@ async fn what_the_job_token_tells_is_named() {
     );
     let longest = said["kept"]["seconds"][1].as_u64().unwrap();
     assert!((95..=100).contains(&longest), "{said:#}");
+}
+
+/// Scenario: a good and a refused pair, while nobody reads what is written.
+/// Guarantees: the exit code is the verdict's all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_pipe_does_not_change_the_verdict() {
+    struct Closed;
+    impl std::io::Write for Closed {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+    }
+    let (job, authority) = (Job::new(1), Authority::start().await);
+    let files = Files::new(&config(&authority.url(), "http://127.0.0.1:9"), &job);
+    for (script, code) in [(Script::allow(&job, 300), 0), (Script::status(401), 1)] {
+        authority.know(&job, script);
+        for more in [&[][..], &["--json"]] {
+            let Command::Explain(args) = files.parsed(more) else { panic!("{more:?}") };
+            assert_eq!(explain::run_to(&args, &mut Closed, &mut Closed).await, code, "{more:?}");
+        }
+    }
 }
 
 /// Scenario: `attributes.mode: transparent`.

@@ -1,7 +1,7 @@
 //! The order of the checks, and what each asks: the good pair first, then all that must be refused, then the
 //! good pair again. Bounded in time and number; an endpoint that gives no verdict at all is not asked on.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use aws_lc_rs::rand;
@@ -89,78 +89,68 @@ impl<'a, 'r> Session<'a, 'r> {
     }
 
     /// Every check, each told as soon as it is judged.
-    ///
-    /// # Errors
-    /// When the report can't be written.
-    pub(super) async fn run(&mut self) -> io::Result<()> {
-        self.report.note(&format!("POST {}", self.probe.url()))?;
-        self.report.note(&format!("X-Request-Id of each question: {}-CHECK\n", self.mark))?;
-        let Some((first, version)) = self.good_pair().await? else { return Ok(()) };
+    pub(super) async fn run(&mut self) {
+        self.report.note(&format!("POST {}", self.probe.url()));
+        self.report.note(&format!("X-Request-Id of each question: {}-CHECK\n", self.mark));
+        let Some((first, version)) = self.good_pair().await else { return };
         if let Some(first) = first {
-            self.same(first).await?;
+            self.same(first).await;
         }
         for row in ROWS {
-            self.refused(row).await?;
+            self.refused(row).await;
         }
         if !self.probe.signs() {
             let why = "no secret: whoever reaches the endpoint can try tokens";
             let mend = "sign with --secret-file, or keep the endpoint inside the network";
-            self.report.tell(Finding::warn("signature", why, mend))?;
+            self.report.tell(Finding::warn("signature", why, mend));
         }
-        self.versions(first, version).await?;
+        self.versions(first, version).await;
         if let Some(first) = first {
             let mend = "refused questions must not lock out the gateway, through which all runners ask";
-            self.good_again("good-after-bad", Form::Usual, first, mend).await?;
+            self.good_again("good-after-bad", Form::Usual, first, mend).await;
         }
-        self.report.tell(judge::in_time(self.slowest))
+        self.report.tell(judge::in_time(self.slowest));
     }
 
     /// The first question. Nothing: no sense in asking on. The trace is there if the answer was a sound yes.
-    async fn good_pair(&mut self) -> io::Result<Option<(Option<TraceId>, Version)>> {
+    async fn good_pair(&mut self) -> Option<(Option<TraceId>, Version)> {
         let answer = self.ask("good-pair", self.good(Form::Usual)).await;
         let heard = match &answer {
             Ok(heard) => heard,
             Err(trouble) => {
                 let mend = "is --url right, does it listen, is its certificate trusted (--ca-file)?";
-                self.report.tell(Finding::fail("good-pair", format!("no answer: {trouble}"), mend))?;
+                self.report.tell(Finding::fail("good-pair", format!("no answer: {trouble}"), mend));
                 return self.give_up();
             }
         };
         for finding in judge::good(heard, &self.tokens.job) {
-            self.report.tell(finding)?;
+            self.report.tell(finding);
         }
         match heard.status.as_u16() {
-            200 | 401 | 403 => Ok(Some((judge::trace(&answer), heard.version))),
+            200 | 401 | 403 => Some((judge::trace(&answer), heard.version)),
             _ => self.give_up(),
         }
     }
 
-    fn give_up<T>(&mut self) -> io::Result<Option<T>> {
-        self.report
-            .tell(Finding::skip("all-others", "without a verdict on the good pair they show nothing"))?;
-        Ok(None)
+    fn give_up<T>(&mut self) -> Option<T> {
+        self.report.tell(Finding::skip("all-others", "without a verdict on the good pair they show nothing"));
+        None
     }
 
     /// What must make no difference.
-    async fn same(&mut self, first: TraceId) -> io::Result<()> {
+    async fn same(&mut self, first: TraceId) {
         let mend = "the same question must get the same answer, also when asked twice";
-        self.good_again("same-answer", Form::Usual, first, mend).await?;
+        self.good_again("same-answer", Form::Usual, first, mend).await;
         let mend = "ignore fields of the body that you do not know: a newer gateway may send some";
-        self.good_again("unknown-fields", Form::UnknownFields, first, mend).await
+        self.good_again("unknown-fields", Form::UnknownFields, first, mend).await;
     }
 
-    async fn good_again(
-        &mut self,
-        check: &'static str,
-        form: Form,
-        first: TraceId,
-        mend: &'static str,
-    ) -> io::Result<()> {
+    async fn good_again(&mut self, check: &'static str, form: Form, first: TraceId, mend: &'static str) {
         let answer = self.ask(check, self.good(form)).await;
-        self.report.tell(judge::again(check, mend, first, &answer))
+        self.report.tell(judge::again(check, mend, first, &answer));
     }
 
-    async fn refused(&mut self, row: &Row) -> io::Result<()> {
+    async fn refused(&mut self, row: &Row) {
         if row.job == Token::OtherJob && self.tokens.other_job.is_none() {
             return self.report.tell(Finding::skip(row.check, "no --other-job-token-file"));
         }
@@ -175,14 +165,14 @@ impl<'a, 'r> Session<'a, 'r> {
             ..Ask::default()
         };
         let answer = self.ask(row.check, ask).await;
-        self.report.tell(judge::refusal(row.check, row.due, row.mend, &answer))
+        self.report.tell(judge::refusal(row.check, row.due, row.mend, &answer));
     }
 
-    async fn versions(&mut self, first: Option<TraceId>, version: Version) -> io::Result<()> {
-        self.report.tell(judge::http2(version, self.probe.url().scheme() == "https"))?;
-        let Some(first) = first else { return Ok(()) };
+    async fn versions(&mut self, first: Option<TraceId>, version: Version) {
+        self.report.tell(judge::http2(version, self.probe.url().scheme() == "https"));
+        let Some(first) = first else { return };
         let mend = "answer alike over HTTP/1.1 and HTTP/2: which one is spoken, a balancer may decide";
-        self.good_again("http1", Form::Http1, first, mend).await
+        self.good_again("http1", Form::Http1, first, mend).await;
     }
 
     /// `unknown` is what nobody was ever given for this place.
