@@ -79,7 +79,7 @@ fn denial(check: &'static str, due: Due, mend: &'static str, heard: &Heard) -> F
         (Err(trouble), _) => Finding::fail(
             check,
             format!("{status}, which the gateway takes for no word of GitLab ({trouble})"),
-            "refuse in JSON (Content-Type: application/json), and without the challenge of a proxy",
+            "refuse in JSON (Content-Type: application/json), without the challenge of a proxy, and with the right time in `Date`",
         ),
         // The reader takes a 200 alone for a yes.
         (Ok(Word::Allow(_)), _) => Finding::fail(check, status, mend),

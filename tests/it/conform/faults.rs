@@ -192,6 +192,22 @@ fn faults_of_a_no() -> Vec<Row> {
             DENIALS,
         ),
         (
+            "a clock that is years behind",
+            fault(|_, script| on_no(script, |script| script.header("date", "Mon, 01 Jan 2024 00:00:00 GMT"))),
+            // A 403 is no word about the signature, and a bad signature has no time to be judged by.
+            &[
+                "swapped-pair",
+                "unknown-pair",
+                "unknown-runner-token",
+                "unknown-job-token",
+                "no-runner-token",
+                "no-job-token",
+                "no-tokens",
+                "empty-runner-token",
+                "empty-job-token",
+            ],
+        ),
+        (
             "a proxy's challenge",
             fault(|_, script| on_no(script, |script| script.header("www-authenticate", "Basic realm=\"x\""))),
             DENIALS,
