@@ -55,7 +55,7 @@ fn random() -> anyhow::Result<String> {
 }
 
 /// One run.
-pub(super) struct Session<'a, 'r> {
+pub(super) struct Checks<'a, 'r> {
     probe: &'a Probe,
     tokens: &'a Tokens,
     report: &'a mut Report<'r>,
@@ -67,7 +67,7 @@ pub(super) struct Session<'a, 'r> {
     slowest: Option<Duration>,
 }
 
-impl<'a, 'r> Session<'a, 'r> {
+impl<'a, 'r> Checks<'a, 'r> {
     /// # Errors
     /// When the system gives no random bytes.
     pub(super) fn new(

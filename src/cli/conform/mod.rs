@@ -28,7 +28,7 @@ use super::{
 };
 
 use self::{
-    checks::{Made, Session},
+    checks::{Checks, Made},
     judge::PATIENCE,
     report::Report,
 };
@@ -64,8 +64,8 @@ pub async fn run_to(args: &ConformArgs, out: &mut impl Write, errors: &mut impl 
     };
     let mut report = Report::new(out, args.json, probe.url().as_str());
     let made = Made::new()?;
-    let mut session = Session::new(&probe, &tokens, &made, &mut report)?;
-    session.run().await;
+    let mut checks = Checks::new(&probe, &tokens, &made, &mut report)?;
+    checks.run().await;
     Ok(if report.finish() == 0 { EXIT_OK } else { EXIT_FAILED })
 }
 
