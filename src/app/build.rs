@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-use super::StartError;
+use super::{Asker, StartError};
 
 /// What lasts from one configuration to the next.
 #[derive(Debug)]
@@ -198,6 +198,38 @@ fn authority(config: &Config, lasting: &Lasting) -> Result<Asked, StartError> {
     .map_err(|error| StartError::new(error.to_string()))
 }
 
+/// The authority with nothing in front of it: every question is asked.
+pub(super) fn asker(config: &Config) -> Result<Asker, StartError> {
+    let unreadable = unreadable_files(config);
+    if !unreadable.is_empty() {
+        return Err(StartError(unreadable));
+    }
+    let lasting = Lasting::new(config, Arc::new(Metrics::new()));
+    let names =
+        HeaderNames::from_config(&config.gitlab).map_err(|error| StartError::new(error.to_string()))?;
+    let validator: Arc<dyn Validator> = match authority(config, &lasting)? {
+        Asked::Gitlab(gitlab) => Arc::new(*gitlab),
+        Asked::Fixed(fixed) => Arc::new(fixed),
+    };
+    Ok(Asker {
+        validator,
+        digester: lasting.digester,
+        names,
+        identity: IdentityPolicy::from_config(config),
+        protected_keys: protected(config).0.map(str::to_owned).collect(),
+        protected_prefixes: protected(config).1.map(str::to_owned).collect(),
+    })
+}
+
+/// The keys that no sender may set, and the beginnings of such keys.
+fn protected(config: &Config) -> (impl Iterator<Item = &str>, impl Iterator<Item = &str>) {
+    let (sets, protected) = (&config.attributes.sets, &config.attributes.protected);
+    (
+        protected_keys(sets).chain(protected.keys.iter().map(String::as_str)),
+        protected_prefixes(sets).chain(protected.prefixes.iter().map(String::as_str)),
+    )
+}
+
 /// Whether what one configuration's authority said holds for the other's: the same GitLab, asked
 /// in the same name, and identities that are written alike.
 fn same_authority(before: &Config, now: &Config) -> bool {
@@ -252,9 +284,7 @@ fn authority_files(config: &Config) -> Vec<Option<Vec<u8>>> {
 
 fn policy(config: &Config) -> Policy {
     let attributes = &config.attributes;
-    let (sets, protected) = (&attributes.sets, &attributes.protected);
-    let keys = protected_keys(sets).chain(protected.keys.iter().map(String::as_str));
-    let prefixes = protected_prefixes(sets).chain(protected.prefixes.iter().map(String::as_str));
+    let (keys, prefixes) = protected(config);
     Policy {
         protected: Arc::new(ProtectedKeys::new(keys, prefixes)),
         strip_scope: attributes.also_strip.contains(&AlsoStrip::Scope),

@@ -12,6 +12,9 @@ pub mod gitlab;
 pub mod guard;
 mod identity;
 pub mod job_token;
+#[cfg(test)]
+mod openapi;
+pub(crate) mod probe;
 mod refusal_row;
 mod signer;
 mod timestamp;
@@ -25,7 +28,10 @@ use crate::otlp::{TraceId, rewrite::Stamp};
 
 use self::credentials::Credentials;
 
-pub use self::{build_error::BuildError, identity::IdentityPolicy};
+pub use self::{
+    build_error::BuildError,
+    identity::{IdentityPolicy, Shown},
+};
 
 /// An authority on credentials, or a cache in front of one.
 pub trait Validator: fmt::Debug + Send + Sync + 'static {
