@@ -25,7 +25,7 @@ const MAX_SIGNALS: usize = MAX_LISTENERS;
 /// More collectors than this could take the metrics past 2,000 series.
 pub const MAX_ENDPOINTS: usize = 32;
 
-/// Past its end a revoked pair still passes for this long at most (contract, section 2).
+/// Past its end a revoked pair still passes for this long at most (SECURITY.md).
 const MAX_STALE: Duration = Duration::from_mins(1);
 
 /// A longer ramp would starve runners after each restart.
@@ -120,7 +120,7 @@ fn listeners(config: &Config, problems: &mut Problems) {
     problems.unless(
         signals <= MAX_SIGNALS,
         &["listeners"],
-        format!("at most {MAX_SIGNALS} signals over all listeners, so that the metrics stay small"),
+        format!("at most {MAX_SIGNALS} signals over all listeners[].signals, so that the metrics stay small"),
     );
     let mut names = BTreeSet::new();
     let mut addresses = vec![("admin.address".to_owned(), config.admin.address)];

@@ -70,7 +70,7 @@ rows! {
     } "Limits asked";
     STRIPPED: "counter" "spangate_resource_attributes_stripped_total" {}
         "Protected attributes removed from what senders sent";
-    UNKNOWN_FIELDS: "counter" "spangate_unknown_fields_dropped_total" {} "Unknown fields dropped outside of spans";
+    UNKNOWN_FIELDS: "counter" "spangate_unknown_fields_dropped_total" {} "Unknown fields dropped outside of items";
     COLLECTOR_REQUESTS: "counter" "spangate_collector_requests_total" {
         "endpoint": "index in `collector.endpoints`",
         "outcome": "ok, refused, too_large, throttled, unavailable, timeout, unreachable, bad_answer"
@@ -96,7 +96,7 @@ pub fn reference() -> String {
         "# Metrics\n\n\
          `GET /metrics` on the admin listener, in the OpenMetrics text format. Histograms also have `_sum`, `_count`\n\
          and `_bucket{le}`. Label sets are closed: no token, job, project or runner is ever a label, and a replica\n\
-         never has more than 2,000 series (about a hundred for each listener in use). Most series with labels appear\n\
+         never has more than 2,000 series (about a hundred for each listener and signal in use). Most series with labels appear\n\
          when they first count.\n\n\
          Most to watch: the rate of `spangate_requests_total` by `outcome`, `spangate_verdicts_total{verdict=\"undetermined\"}`\n\
          (the authority is in trouble; runners get 503 and try again), `spangate_collector_requests_total{outcome!=\"ok\"}`,\n\

@@ -84,7 +84,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(15);
 const SOON: Retry = Retry::After(SHORTEST_RETRY);
 
 impl Rejection {
-    /// The one exhaustive match: contract, section 3.
+    /// The one exhaustive match; docs/operating.md has it as tables.
     fn form(&self) -> Form {
         use Retry::{After, Never};
         let (http, grpc, retry, label) = match self {

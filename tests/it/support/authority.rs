@@ -296,7 +296,7 @@ fn value(headers: &HeaderMap, name: &str) -> String {
     headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
 }
 
-/// Contract, section 2: the form of the request.
+/// The form of the request that the gateway promises.
 fn check_form(problems: &Problems, seen: &Seen) {
     let headers = &seen.headers;
     problems.check(seen.method == Method::POST, || format!("method {}", seen.method));
