@@ -101,7 +101,7 @@ fn record(
         gateway.metrics.items(listener, notes.items);
     }
 
-    let seen = Seen { arrival, protocol, outcome, status, duration };
+    let seen = Seen { arrival, signal, protocol, outcome, status, duration };
     seen.access_line(notes);
     if let Some(rejection) = rejection {
         seen.refusal_line(gateway, rejection);
@@ -110,6 +110,7 @@ fn record(
 
 struct Seen<'a> {
     arrival: &'a Arrival<'a>,
+    signal: &'static str,
     protocol: &'static str,
     outcome: &'static str,
     status: StatusCode,
@@ -122,6 +123,7 @@ impl Seen<'_> {
             correlation_id = %self.arrival.correlation_id,
             listener = %self.arrival.peer.listener,
             remote_ip = %self.arrival.peer.address.ip(),
+            signal = self.signal,
             protocol = self.protocol,
             outcome = self.outcome,
             http_status_code = self.status.as_u16(),
@@ -138,6 +140,7 @@ impl Seen<'_> {
                 correlation_id = %self.arrival.correlation_id,
                 listener = %self.arrival.peer.listener,
                 remote_ip = %self.arrival.peer.address.ip(),
+                signal = self.signal,
                 protocol = self.protocol,
                 reason = self.outcome,
                 http_status_code = self.status.as_u16(),
