@@ -148,6 +148,8 @@ fn listeners(config: &Config, problems: &mut Problems) {
             &[&field("authentication")],
             "at least one kind of credentials is needed",
         );
+        once_each(&listener.signals, &field("signals"), problems);
+        once_each(&listener.authentication, &field("authentication"), problems);
         if let Some(tls) = &listener.tls {
             for (key, file) in [("tls.cert_file", &tls.cert_file), ("tls.key_file", &tls.key_file)] {
                 problems.unless(
@@ -157,6 +159,14 @@ fn listeners(config: &Config, problems: &mut Problems) {
                 );
             }
         }
+    }
+}
+
+/// An entry that stands twice says nothing more; another one was meant.
+fn once_each<T: PartialEq>(list: &[T], field: &str, problems: &mut Problems) {
+    for (index, entry) in list.iter().enumerate() {
+        let first = list.iter().position(|other| other == entry);
+        problems.unless(first == Some(index), &[&format!("{field}.{index}")], "stands here twice");
     }
 }
 
@@ -392,7 +402,7 @@ fn collector(config: &Config, problems: &mut Problems) {
         &["collector.endpoints"],
         format!("at most {MAX_ENDPOINTS} endpoints: one DNS name can stand for many"),
     );
-    let mut seen = BTreeSet::new();
+    once_each(&collector.endpoints, "collector.endpoints", problems);
     for (index, text) in collector.endpoints.iter().enumerate() {
         let field = format!("collector.endpoints.{index}");
         if !is_endpoint(text) {
@@ -401,7 +411,6 @@ fn collector(config: &Config, problems: &mut Problems) {
                 "must be http://host:port or https://host:port, with the port and without a path",
             );
         }
-        problems.unless(seen.insert(text), &[&field], "the same endpoint stands here twice");
         if let Some(own) = own_listener(config, text) {
             problems.add(
                 &[&field, &format!("listeners.{own}.address")],

@@ -1,13 +1,13 @@
 //! One strict pass over an export request: is it well formed, does every item belong to the trace,
 //! how many items are there and how many are too long. It never changes a byte.
 
+mod references;
 mod rules;
 mod text;
 mod walk;
 
 use super::{
-    TraceId,
-    schema::{self, number},
+    TraceId, schema,
     signal::Signal,
     wire::{Reader, WireError},
 };
@@ -68,41 +68,19 @@ impl From<WireError> for Malformed {
     }
 }
 
-/// Reads a whole request once, every message of it, without allocating.
+/// Reads a whole request once, every message of it, without allocating; of profiles the attributes of
+/// resources and scopes a second time, for what they name of the dictionary.
 ///
 /// # Errors
-/// [`Malformed`] for anything that two readers could read differently.
+/// [`Malformed`] for anything that two readers could read differently, and for a place in the dictionary
+/// that no reader can look up.
 pub fn inspect(signal: Signal, body: &[u8], rules: &Rules) -> Result<Inspection, Malformed> {
     let schema = schema::of(signal);
     let mut walk = walk::Walk::new(rules, schema.item.owns_trace);
     walk.message::<false>(schema.request, Reader::new(body), 0)?;
-    if schema.request.knows(number::DICTIONARY) {
-        zeroth_string(body)?;
-    }
+    // After the walk: what it has not read to the last byte could be nested without end.
+    references::resolve(schema, body)?;
     Ok(walk.end())
-}
-
-/// The first string of a dictionary is the empty one (`profiles.proto`, `ProfilesDictionary.string_table`):
-/// place 0 means "no key" to some readers and is looked up by others, which must find nothing.
-fn zeroth_string(body: &[u8]) -> Result<(), Malformed> {
-    let mut request = Reader::new(body);
-    while let Some(field) = request.field()? {
-        if field.number != number::DICTIONARY {
-            continue;
-        }
-        let mut dictionary = field.message()?;
-        while let Some(field) = dictionary.field()? {
-            if field.number == number::STRING_TABLE {
-                let is_empty = field.bytes()?.is_empty();
-                return if is_empty {
-                    Ok(())
-                } else {
-                    Err(Malformed("the dictionary's first string is not empty"))
-                };
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

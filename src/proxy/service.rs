@@ -99,7 +99,7 @@ fn record(
         gateway.metrics.items(listener, notes.items);
     }
 
-    let seen = Seen { arrival, protocol, outcome, status, duration };
+    let seen = Seen { arrival, signal, protocol, outcome, status, duration };
     seen.access_line(notes);
     if let Some(rejection) = rejection {
         seen.refusal_line(gateway, rejection);
@@ -108,6 +108,7 @@ fn record(
 
 struct Seen<'a> {
     arrival: &'a Arrival<'a>,
+    signal: &'static str,
     protocol: &'static str,
     outcome: &'static str,
     status: StatusCode,
@@ -120,6 +121,7 @@ impl Seen<'_> {
             correlation_id = %self.arrival.correlation_id,
             listener = %self.arrival.peer.listener,
             remote_ip = %self.arrival.peer.address.ip(),
+            signal = self.signal,
             protocol = self.protocol,
             outcome = self.outcome,
             http_status_code = self.status.as_u16(),
@@ -136,6 +138,7 @@ impl Seen<'_> {
                 correlation_id = %self.arrival.correlation_id,
                 listener = %self.arrival.peer.listener,
                 remote_ip = %self.arrival.peer.address.ip(),
+                signal = self.signal,
                 protocol = self.protocol,
                 reason = self.outcome,
                 http_status_code = self.status.as_u16(),

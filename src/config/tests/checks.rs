@@ -14,7 +14,9 @@ fn values_that_do_not_fit_together() {
         ("listeners.0.name", "a b", "listeners.0.name"),
         ("listeners.0.address", "0.0.0.0:8151", "listeners.0.address"),
         ("listeners.0.signals", "[]", "listeners.0.signals"),
+        ("listeners.0.signals", "[traces, logs, traces]", "listeners.0.signals.2"),
         ("listeners.0.authentication", "[]", "listeners.0.authentication"),
+        ("listeners.0.authentication", "[gitlab, gitlab]", "listeners.0.authentication.1"),
         ("listeners.0.tls", "{ cert_file: a }", "listeners.0.tls.key_file"),
         ("gitlab.url", "", "gitlab.url"),
         ("gitlab.url", "gitlab.example.com", "gitlab.url"),
@@ -81,6 +83,7 @@ fn values_that_do_not_fit_together() {
     }
     for (key, value) in [
         ("listeners.0.address", "127.0.0.1:8152"),
+        ("listeners.0.signals", "[logs, traces]"),
         ("gitlab.url", "http://[::1]:8080/gitlab/"),
         ("gitlab.max_queue", "0"),
         ("cache.max_ttl", "0s"),

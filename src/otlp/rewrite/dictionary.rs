@@ -4,12 +4,9 @@
 use super::ProtectedKeys;
 use crate::otlp::{
     inspect::Malformed,
-    schema::{Schema, number},
+    schema::{INT32, Schema, number},
     wire::{Field, Payload, Reader},
 };
-
-/// Every reader cuts an int32 down to its 32 bits.
-const INT32: u64 = 0xFFFF_FFFF;
 
 /// The dictionary of a request, as far as keys go.
 #[derive(Debug)]

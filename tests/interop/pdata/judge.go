@@ -25,8 +25,6 @@ type settings struct {
 	Trace string `json:"trace"`
 	// Whether ScopeX and ResourceX without items are left out.
 	DropEmpty bool `json:"drop_empty"`
-	// Whether references to places that a dictionary does not have are left for the Collector to refuse.
-	LeaveReferences bool `json:"leave_references"`
 }
 
 // attribute has an int or a string.
@@ -37,16 +35,15 @@ type attribute struct {
 }
 
 type rules struct {
-	keys            map[string]bool
-	prefixes        []string
-	verified        []internal.KeyValue
-	trace           internal.TraceID
-	dropEmpty       bool
-	leaveReferences bool
+	keys      map[string]bool
+	prefixes  []string
+	verified  []internal.KeyValue
+	trace     internal.TraceID
+	dropEmpty bool
 }
 
 func (s *settings) rules() (*rules, error) {
-	rules := &rules{keys: map[string]bool{}, dropEmpty: s.DropEmpty, leaveReferences: s.LeaveReferences}
+	rules := &rules{keys: map[string]bool{}, dropEmpty: s.DropEmpty}
 	for _, key := range s.Keys {
 		rules.keys[fold(key)] = true
 	}
@@ -129,14 +126,11 @@ func (r *rules) judgeAccepted(one *testCase) (verdict, error) {
 	if brokenAfter != nil {
 		return leftToCollector, nil
 	}
-	verdict := nothing
-	if taken, err := one.signal.door(one.out); err != nil {
-		// Only references into the dictionary are left to be refused here.
-		if !r.leaveReferences {
-			return nothing, fmt.Errorf("the Collector's receiver does not take what leaves: %w", err)
-		}
-		verdict = leftToCollector
-	} else if err := r.vouchedFor(taken); err != nil {
+	taken, err := one.signal.door(one.out)
+	if err != nil {
+		return nothing, fmt.Errorf("the Collector's receiver does not take what leaves: %w", err)
+	}
+	if err := r.vouchedFor(taken); err != nil {
 		return nothing, err
 	}
 	if err := r.ofTheTrace(one, after); err != nil {
@@ -148,7 +142,7 @@ func (r *rules) judgeAccepted(one *testCase) (verdict, error) {
 	if err := r.ofTheTrace(one, before); err != nil {
 		return nothing, fmt.Errorf("of what came in, %w", err)
 	}
-	return verdict, r.unchanged(one, before, after)
+	return nothing, r.unchanged(one, before, after)
 }
 
 // vouchedFor holds what leaves, as a receiver of the Collector reads it, against the verified attributes.

@@ -2,6 +2,7 @@
 //! types and without a line of the code under test.
 
 mod raw;
+mod references;
 mod signals;
 
 use std::sync::Arc;
@@ -159,7 +160,11 @@ fn hold_as<R: Export>(case: &Case) -> Outcome {
     let glanced = inspect(case.signal, &body, &shallow);
     let Ok(found) = found else {
         assert!(strict.is_err(), "strict rules accept what lenient ones refuse");
-        assert!(!case.exact, "what prost wrote is refused");
+        let reason = case.exact.then(|| R::decode(&body[..]).expect("what prost wrote"));
+        assert!(
+            reason.is_none_or(|mut request| references::dangle(&mut request, case.signal)),
+            "what prost wrote is refused"
+        );
         // What a glance lets pass the Collector judges; if it can be read, it is vouched for too.
         // What nothing lets pass is not rewritten, but would not break the rewriter either.
         match (glanced, R::decode(&body[..])) {
@@ -187,8 +192,9 @@ fn rewritten(case: &Case, body: &Bytes) -> Result<Rewritten, Malformed> {
 }
 
 /// What must hold for a body that was accepted and that prost reads as `before`.
-fn rewritten_as_due<R: Export>(case: &Case, rules: &Rules, body: &Bytes, before: R, found: &Inspection) {
+fn rewritten_as_due<R: Export>(case: &Case, rules: &Rules, body: &Bytes, mut before: R, found: &Inspection) {
     let signal = case.signal;
+    assert!(!references::dangle(&mut before, signal), "a reference to nothing passes");
     let is_full = rules.depth == Depth::Full;
     let items = raw::Request::decode(&body[..]).expect("the frame");
     counts_agree(case, &items, found);
