@@ -52,6 +52,7 @@ pub struct Metrics {
     connections: Family<ListenerLabels, Gauge>,
     connection_errors: Family<ReasonLabels, Counter>,
     spans: Family<SpanLabels, Counter>,
+    foreign: Family<SignalLabels, Counter>,
     verdicts: Family<VerdictLabels, Counter>,
     cache_entries: Family<KindLabels, Gauge>,
     authority_requests: Family<OutcomeLabels, Counter>,
@@ -107,6 +108,11 @@ struct ReasonLabels {
 struct SpanLabels {
     listener: Arc<str>,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SignalLabels {
+    signal: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -219,6 +225,7 @@ impl Metrics {
             connections: add(to, &table::CONNECTIONS, Family::default()),
             connection_errors: add(to, &table::CONNECTION_ERRORS, Family::default()),
             spans: add(to, &table::SPANS, Family::default()),
+            foreign: add(to, &table::FOREIGN, Family::default()),
             verdicts: add(to, &table::VERDICTS, Family::default()),
             cache_entries: add(to, &table::CACHE_ENTRIES, Family::default()),
             authority_requests: add(to, &table::AUTHORITY_REQUESTS, Family::default()),
@@ -289,6 +296,13 @@ impl Metrics {
             if count > 0 {
                 counter.inc_by(count);
             }
+        }
+    }
+
+    /// Items of another trace came. `signal`: traces, metrics, logs, profiles.
+    pub fn foreign_items(&self, signal: &'static str, count: u64) {
+        if count > 0 {
+            self.foreign.get_or_create(&SignalLabels { signal }).inc_by(count);
         }
     }
 

@@ -52,6 +52,8 @@ rows! {
     SPANS: "counter" "spangate_spans_total" {
         "listener": "`listeners[].name`", "outcome": "forwarded, oversize, budget, refused, foreign"
     } "Spans by what became of them (foreign: of another trace than the job's; in shadow mode they still go on)";
+    FOREIGN: "counter" "spangate_foreign_items_total" { "signal": "traces, metrics, logs, profiles" }
+        "Spans, metrics, log records and profiles of another trace than the job's; in shadow mode they still go on";
     VERDICTS: "counter" "spangate_verdicts_total" {
         "source": "hit, miss, shared, stale, refresh", "verdict": "allow, deny, undetermined"
     } "Verdicts about token pairs by where they came from";

@@ -95,6 +95,7 @@ fn record(
         duration,
         body_bytes: notes.body_bytes,
     });
+    gateway.metrics.foreign_items(signal, notes.items.foreign);
     if notes.route.is_some_and(|route| route.signal.limits_items()) {
         gateway.metrics.items(listener, notes.items);
     }

@@ -27,6 +27,7 @@ mod early_answer;
 mod explain;
 mod fuzzed;
 mod gate;
+mod guard;
 mod identity;
 mod limits;
 mod otlp_property;

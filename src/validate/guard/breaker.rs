@@ -2,9 +2,9 @@
 //! last seconds; open, nobody asks; half open, one question at a time finds out. It reads no clock,
 //! keeps no question and never turns a fault into a denial.
 //!
-//! Faults are what the authority did not get done: no answer, no connection, a 5xx, an answer that
-//! breaks the contract. A 4xx is none: a stranger can provoke one with a token of its own choosing,
-//! and must not be able to switch the authority off for everybody.
+//! Faults are what the authority did not get done: no answer, no connection, a 5xx, no endpoint (404, a
+//! redirect), an answer that breaks the contract. Any other 4xx is none: a stranger can provoke one with
+//! a token of its own choosing, and must not be able to switch the authority off for everybody.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},

@@ -144,8 +144,9 @@ impl<V: Validator> Guard<V> {
         state.pace.learn(outcome, times, settings.max_concurrency, now);
         match pass.ended(outcome, &settings.breaker, now, random()) {
             Some(Change::Opened) => tracing::warn!(
-                "GitLab fails: no more questions but one probe at a time; known runners are served from the \
-                 cache, others get 503. See that gitlab.url answers"
+                error_message = answer.as_ref().err().map(tracing::field::display),
+                "GitLab is not asked for now but by one probe at a time: known runners are served from the cache, \
+                 others get 503; see that gitlab.url answers"
             ),
             Some(Change::Closed) => {
                 state.pace.restart(now);
@@ -185,7 +186,7 @@ fn outcome(answer: &Result<Verdict, Undetermined>) -> Outcome {
         Err(Undetermined::Timeout | Undetermined::Unreachable(_) | Undetermined::BadAnswer(_)) => {
             Outcome::Fault
         }
-        Err(Undetermined::Status(500..)) => Outcome::Fault,
+        Err(Undetermined::Status(300..=399 | 404 | 500..)) => Outcome::Fault,
         Err(
             Undetermined::Status(_)
             | Undetermined::Busy

@@ -138,7 +138,7 @@ async fn a_refusal_is_no_fault() {
         DENY,
         Ok(Verdict::Deny(Denial::Forbidden)),
         Err(Undetermined::Status(400)),
-        Err(Undetermined::Status(404)),
+        Err(Undetermined::Status(431)),
         Err(Undetermined::Status(422)),
         Err(Undetermined::NoAuthority),
     ] {
