@@ -175,6 +175,14 @@ impl<'de> Deserializer<'de> for &'de Node {
         deserialize_u64 visit_u64 u64;
     }
 
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match &self.value {
+            Value::Scalar(text) if text == "true" => visitor.visit_bool(true),
+            Value::Scalar(text) if text == "false" => visitor.visit_bool(false),
+            _ => Err(Fault::new("must be true or false")),
+        }
+    }
+
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match &self.value {
             Value::Scalar(text) => {
@@ -243,7 +251,7 @@ impl<'de> Deserializer<'de> for &'de Node {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u128 f32 char bytes byte_buf unit unit_struct newtype_struct tuple
+        i8 i16 i32 i64 i128 u8 u16 u128 f32 char bytes byte_buf unit unit_struct newtype_struct tuple
         tuple_struct identifier ignored_any
     }
 }

@@ -46,7 +46,7 @@ impl Files {
 
     fn listener(&self, min_version: TlsVersion) -> ListenerTls {
         let (cert_file, key_file) = self.issue("server");
-        ListenerTls { cert_file, key_file, min_version }
+        ListenerTls { cert_file, key_file, min_version, ..ListenerTls::default() }
     }
 }
 
