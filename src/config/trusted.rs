@@ -19,7 +19,7 @@ const MAX_SERVICE_NAME: usize = 255;
 /// Each listener's senders are looked up by name: no more than one keeps in view.
 const MAX_CLIENTS: usize = 1024;
 /// Longest name of a sender, in bytes (SPIFFE-ID, section 2.3).
-pub const MAX_SAN: usize = 2048;
+const MAX_SAN: usize = 2048;
 
 /// Problems of one listener; `field` gives the dotted name of one of its keys.
 pub(super) fn check(listener: &Listener, field: &dyn Fn(&str) -> String, problems: &mut Problems) {
