@@ -56,6 +56,12 @@ pub(super) mod number {
     pub(in super::super) const KEY: u32 = 1;
     /// `KeyValue.key_strindex`
     pub(in super::super) const KEY_STRINDEX: u32 = 3;
+    /// `KeyValue.value`
+    pub(in super::super) const VALUE: u32 = 2;
+    /// `AnyValue.string_value`
+    pub(in super::super) const STRING_VALUE: u32 = 1;
+    /// `AnyValue.string_value_strindex`
+    pub(in super::super) const STRING_VALUE_STRINDEX: u32 = 8;
 }
 
 /// An id of fixed length; an empty one is the same as none.
