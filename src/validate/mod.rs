@@ -11,9 +11,11 @@ pub mod fixed;
 pub mod gitlab;
 mod identity;
 pub mod job_token;
+pub mod mtls;
 mod refusal_row;
 mod signer;
 mod timestamp;
+pub mod trusted;
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
@@ -22,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::otlp::{TraceId, rewrite::Stamp};
 
-use self::credentials::Credentials;
+use self::{credentials::Credentials, trusted::Trusted};
 
 pub use self::{build_error::BuildError, identity::IdentityPolicy};
 
@@ -100,6 +102,8 @@ pub enum Denial {
     Unauthenticated,
     /// The credential is good, but not for this (403): a runner that is not assigned to the job.
     Forbidden,
+    /// The client certificate is good, but none of its names is one that may send (403).
+    UnknownClient,
 }
 
 /// Why no verdict could be had. Never a reason to refuse the sender for good.
@@ -152,6 +156,7 @@ pub struct Identity {
     job_key: Option<u64>,
     runner_key: u64,
     stamp: Stamp,
+    trusted: Option<Trusted>,
 }
 
 /// The facts about a job that an authority may know, each absent when it was not told.
@@ -205,7 +210,7 @@ impl Identity {
         self.job_key
     }
 
-    /// A key that is the same for all requests with one runner token.
+    /// A key that is the same for all requests with one runner token, or of one sender without a token.
     #[must_use]
     pub fn runner_key(&self) -> u64 {
         self.runner_key
@@ -215,6 +220,12 @@ impl Identity {
     #[must_use]
     pub fn stamp(&self) -> &Stamp {
         &self.stamp
+    }
+
+    /// `Some`: one of GitLab's own services. Its resources stay as they are, if their service names are its own.
+    #[must_use]
+    pub fn trusted(&self) -> Option<&Trusted> {
+        self.trusted.as_ref()
     }
 }
 
@@ -237,6 +248,13 @@ pub(crate) mod testing {
     /// An identity that no authority proved, for the tests of what stands behind `validate`.
     pub(crate) fn identity(trace_id: TraceId, job_key: u64, runner_key: u64) -> Arc<Identity> {
         let (claims, stamp) = (Claims::default(), Stamp::default());
-        Arc::new(Identity { trace_id: Some(trace_id), claims, job_key: Some(job_key), runner_key, stamp })
+        Arc::new(Identity {
+            trace_id: Some(trace_id),
+            claims,
+            job_key: Some(job_key),
+            runner_key,
+            stamp,
+            trusted: None,
+        })
     }
 }
