@@ -32,3 +32,4 @@ mod protocols;
 mod refusals;
 mod signals;
 mod support;
+mod trusted;
