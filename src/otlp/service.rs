@@ -74,7 +74,7 @@ enum Said {
 ///
 /// Every occurrence counts: of `resource` in its `ResourceX` (readers merge them), of the attribute in the
 /// resource (readers take the first or the last), of `value` in the attribute and of its members. It allocates
-/// nothing but, for profiles, one byte for each string of the dictionary.
+/// nothing but, for profiles, two bytes for each string of the dictionary.
 ///
 /// # Errors
 /// [`Malformed`] if the body was not accepted before and breaks where this looks.
