@@ -66,6 +66,7 @@ async fn unknown_names_are_told_to_the_operator() {
     }
     let known = Export::new(Form::Protobuf, &export(RAILS)).over(Wire::TlsHttp1(tls.named(RAILS_SAN)));
     known.send(services(&world)).await.assert_accepted(Form::Protobuf);
+    assert!(captured.text().contains(&format!("client=\"{RAILS_SAN}\"")), "no sender in the access line");
     let labels = [("listener", "services"), ("outcome", "unknown_client")];
     assert!((world.metrics().await.sum("spangate_requests_total", &labels) - 8.0).abs() < 0.1);
     assert_eq!(world.collector.count(), 1);
