@@ -1,5 +1,7 @@
-//! TLS, both sides: certificates and keys from PEM files, roots for what we call. It decides
-//! protocol versions and roots, never who a peer is.
+//! TLS, both sides: certificates and keys from PEM files, roots for what we call and for who calls us.
+//! It decides protocol versions and roots, and reads the names that a peer proved; never who may send.
+
+mod names;
 
 use std::{
     fs,
@@ -12,6 +14,7 @@ use rustls::{
     WantsVerifier, WantsVersions,
     client::{WantsClientCert, danger::ServerCertVerifier},
     crypto::CryptoProvider,
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
     version::{TLS12, TLS13},
 };
 use rustls_pki_types::{
@@ -21,6 +24,8 @@ use rustls_pki_types::{
 use zeroize::Zeroizing;
 
 use crate::config::{ClientTls, ListenerTls, TlsVersion};
+
+pub use names::ClientNames;
 
 /// Why TLS could not be set up; the text names the file and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +54,8 @@ impl TlsError {
     }
 }
 
-/// The server side of a listener: ALPN `h2` and `http/1.1`, no client certificate.
+/// The server side of a listener: ALPN `h2` and `http/1.1`. With a `client_ca_file` every client must show a
+/// certificate of one of its authorities, for client authentication and in its time, or has no connection.
 ///
 /// # Errors
 /// [`TlsError`] names the file to mend.
@@ -60,12 +66,24 @@ pub fn server(config: &ListenerTls) -> Result<Arc<ServerConfig>, TlsError> {
         TlsVersion::V1_2 => &[&TLS13, &TLS12],
         TlsVersion::V1_3 => &[&TLS13],
     };
-    let mut server =
-        with_versions(ServerConfig::builder_with_provider(provider()), versions, &config.cert_file)?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .map_err(|error| pair_problem(&error, &config.cert_file, &config.key_file))?;
+    let builder =
+        with_versions(ServerConfig::builder_with_provider(provider()), versions, &config.cert_file)?;
+    let clients =
+        is_set(&config.client_ca_file).then(|| client_verifier(&config.client_ca_file)).transpose()?;
+    let asks = clients.is_some();
+    let mut server = match clients {
+        Some(clients) => builder.with_client_cert_verifier(clients),
+        None => builder.with_no_client_auth(),
+    }
+    .with_single_cert(chain, key)
+    .map_err(|error| pair_problem(&error, &config.cert_file, &config.key_file))?;
     server.alpn_protocols = alpn(&[b"h2", b"http/1.1"]);
+    if asks {
+        // A resumed session's certificate is not verified again: one that has ended, or whose authority was taken
+        // out of the file, would go on for a day. A client that wants to resume is asked for its certificate instead.
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        server.send_tls13_tickets = 0;
+    }
     Ok(Arc::new(server))
 }
 
@@ -134,6 +152,12 @@ fn with_public_roots(
             builder.with_root_certificates(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
         }
     }
+}
+
+fn client_verifier(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    WebPkiClientVerifier::builder_with_provider(Arc::new(own_roots(path)?), provider())
+        .build()
+        .map_err(|error| TlsError::content(path, format!("can't be used for clients: {error}")))
 }
 
 fn own_roots(path: &Path) -> Result<RootCertStore, TlsError> {

@@ -12,6 +12,7 @@ mod fuzzed {
     pub(crate) mod inflate;
     pub(crate) mod json;
     pub(crate) mod response;
+    pub(crate) mod service;
     mod signals;
     pub(crate) mod wire;
 
@@ -57,6 +58,10 @@ mod properties {
 
     pub fn rewrite(data: &[u8]) {
         otlp_property::fuzzed::hold(data);
+    }
+
+    pub fn service(data: &[u8]) {
+        fuzzed::service::hold(data);
     }
 
     pub fn wire(data: &[u8]) {

@@ -26,6 +26,8 @@ use crate::{
         fixed::Fixed,
         gitlab::Gitlab,
         guard::{self, Guard},
+        mtls::Mtls,
+        trusted::Network,
     },
 };
 
@@ -156,7 +158,12 @@ pub(super) fn gateway(
         );
     }
     let gateway = Gateway {
-        validator: Arc::new(ByKind { pair: Some(authority.validator()), bearer: None }),
+        validator: Arc::new(ByKind {
+            pair: Some(authority.validator()),
+            bearer: None,
+            client: Some(Arc::new(Mtls::from_config(config, &lasting.digester))),
+            network: Some(Arc::new(Network::from_config(config, &lasting.digester))),
+        }),
         limits: Arc::clone(&lasting.limits) as _,
         failures: Arc::clone(&lasting.failures),
         upstream,
@@ -251,8 +258,12 @@ pub(super) fn unreadable_files(config: &Config) -> Vec<String> {
     let Config { gitlab, fixed, collector, .. } = config;
     let of_listeners = config.listeners.iter().enumerate().flat_map(|(index, listener)| {
         listener.tls.iter().flat_map(move |tls| {
-            [("cert_file", &tls.cert_file), ("key_file", &tls.key_file)]
-                .map(|(key, path)| (format!("listeners.{index}.tls.{key}"), path))
+            [
+                ("cert_file", &tls.cert_file),
+                ("key_file", &tls.key_file),
+                ("client_ca_file", &tls.client_ca_file),
+            ]
+            .map(|(key, path)| (format!("listeners.{index}.tls.{key}"), path))
         })
     });
     [

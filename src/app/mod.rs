@@ -253,7 +253,13 @@ impl Running {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let mut certificates = Vec::new();
         for listener in &config.listeners {
-            if let (Some(settings), Some(swap)) = (&listener.tls, self.server_tls.get(&listener.name)) {
+            // What a listener takes changes with a restart only, and asking for certificates is a part of that.
+            let takes_the_same = self.started_with.listeners.iter().any(|started| {
+                started.name == listener.name && started.authentication == listener.authentication
+            });
+            if let (true, Some(settings), Some(swap)) =
+                (takes_the_same, &listener.tls, self.server_tls.get(&listener.name))
+            {
                 let settings = tls::server(settings)
                     .map_err(|error| StartError::new(format!("listener {}: {error}", listener.name)))?;
                 certificates.push((swap, settings));

@@ -11,7 +11,7 @@ use std::{
 use http::{HeaderName, Uri};
 
 use super::{
-    AttributesMode, Config, Mode,
+    AttributesMode, Config, Mode, trusted,
     units::{ByteSize, duration},
     url::{base_url, is_endpoint, own_listener},
 };
@@ -71,15 +71,15 @@ pub struct Problem {
 
 /// Problems as they are found.
 #[derive(Default)]
-struct Problems(Vec<Problem>);
+pub(super) struct Problems(Vec<Problem>);
 
 impl Problems {
-    fn add(&mut self, fields: &[&str], text: impl Into<String>) {
+    pub(super) fn add(&mut self, fields: &[&str], text: impl Into<String>) {
         let fields = fields.iter().map(|&field| field.to_owned()).collect();
         self.0.push(Problem { fields, text: text.into() });
     }
 
-    fn unless(&mut self, good: bool, fields: &[&str], text: impl Into<String>) {
+    pub(super) fn unless(&mut self, good: bool, fields: &[&str], text: impl Into<String>) {
         if !good {
             self.add(fields, text);
         }
@@ -150,6 +150,7 @@ fn listeners(config: &Config, problems: &mut Problems) {
         );
         once_each(&listener.signals, &field("signals"), problems);
         once_each(&listener.authentication, &field("authentication"), problems);
+        trusted::check(listener, &field, problems);
         if let Some(tls) = &listener.tls {
             for (key, file) in [("tls.cert_file", &tls.cert_file), ("tls.key_file", &tls.key_file)] {
                 problems.unless(
@@ -184,7 +185,7 @@ fn is_label(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
-fn is_set(path: &Path) -> bool {
+pub(super) fn is_set(path: &Path) -> bool {
     !path.as_os_str().is_empty()
 }
 

@@ -18,10 +18,26 @@ settings! {
         address: SocketAddr = SocketAddr::from(([0, 0, 0, 0], 4318)), as "super::units::address";
         /// Which signals it takes: traces, metrics, logs, profiles (v1development, not as JSON).
         signals: Vec<Signal> = vec![Signal::Traces];
-        /// Which kinds of credentials it takes: gitlab (a runner token and a job token).
+        /// Which kinds of credentials it takes: gitlab (a runner token and a job token); or, alone, mtls (a client
+        /// certificate) or none, both for GitLab's own services.
         authentication: Vec<Authentication> = vec![Authentication::Gitlab];
+        /// With mtls or none: which `service.name` resources may have, at least one; each must have one of them.
+        service_names: Vec<String> = Vec::new();
+        /// With mtls: who may send, at least one.
+        clients: Vec<Client> = Vec::new(), holds Client;
+        /// With none: allows an address that is not loopback, because nobody else reaches it.
+        i_know_the_network_is_closed: bool = false;
         /// TLS; absent: clear text.
         tls: Option<ListenerTls> = None, holds ListenerTls;
+    }
+
+    /// A sender that shows a certificate.
+    pub struct Client {
+        /// What its certificate must hold as subject alternative name: a URI (`spiffe://...`), compared byte by byte, or
+        /// a DNS name. No wildcards. Of several clients that fit one certificate the first counts.
+        san: String = String::new();
+        /// Which of the listener's `service_names` it may use; empty: all of them.
+        service_names: Vec<String> = Vec::new();
     }
 
     /// The server side of TLS.
@@ -30,6 +46,8 @@ settings! {
         cert_file: PathBuf = PathBuf::new();
         /// PEM file with the private key.
         key_file: PathBuf = PathBuf::new();
+        /// With mtls: PEM file with the CA certificates that client certificates are checked against.
+        client_ca_file: PathBuf = PathBuf::new();
         /// The oldest protocol version that is accepted: 1.2 or 1.3.
         min_version: TlsVersion = TlsVersion::V1_2;
     }
@@ -82,6 +100,10 @@ pub enum Authentication {
     Gitlab,
     /// A JWT as bearer token, judged by the keys of the `OpenID` provider that issued it.
     Oidc,
+    /// A client certificate under TLS.
+    Mtls,
+    /// Nothing: whoever reaches the listener is trusted.
+    None,
 }
 
 /// A TLS protocol version.

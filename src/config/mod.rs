@@ -14,6 +14,7 @@ mod read;
 mod rules;
 mod substitute;
 mod tree;
+mod trusted;
 mod url;
 mod yaml;
 
@@ -21,7 +22,7 @@ mod yaml;
 mod tests;
 
 pub use authority::{Breaker, Cache, Fixed, Gitlab};
-pub use listener::{Admin, Authentication, Intake, Listener, ListenerTls, Shutdown, TlsVersion};
+pub use listener::{Admin, Authentication, Client, Intake, Listener, ListenerTls, Shutdown, TlsVersion};
 pub use load::{Mistake, Mistakes};
 pub use outlets::{ClientTls, Collector, Log, LogFormat, LogLevel, Protocol};
 pub use rules::{

@@ -87,6 +87,18 @@ fn section(out: &mut String, keys: &[Key], values: &Value, indent: usize, style:
                     }
                 }
             }
+            (Some(inner), Value::Array(items)) if items.is_empty() => {
+                line_out(out, &format!("{pad}{name}: []"));
+                // Its elements have keys of their own: shown, but commented out.
+                if style == Style::Explained {
+                    let mut text = String::new();
+                    let one = Value::Array(vec![(inner.default)()]);
+                    section(&mut text, &[*key], &serde_json::json!({ name: one }), 0, style);
+                    for line in text.lines().skip_while(|line| line.is_empty() || line.starts_with('#')) {
+                        line_out(out, &format!("{pad}# {line}"));
+                    }
+                }
+            }
             (Some(inner), Value::Array(items)) => {
                 line_out(out, &format!("{pad}{name}:"));
                 for item in items {

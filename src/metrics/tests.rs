@@ -9,9 +9,9 @@ use super::{ItemRecord, Metrics, RequestRecord, table::TABLE};
 use crate::config::check::{MAX_ENDPOINTS, MAX_LISTENERS};
 
 /// As many as `Rejection` has labels, and the two good ones.
-const OUTCOMES: [&str; 35] = [
+const OUTCOMES: [&str; 37] = [
     "ok", "partial", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q",
-    "r", "s", "t", "u", "v", "w", "x", "y", "z", "A", "B", "C", "D", "E", "F", "G",
+    "r", "s", "t", "u", "v", "w", "x", "y", "z", "A", "B", "C", "D", "E", "F", "G", "H", "I",
 ];
 
 /// Touches every metric with every value of its labels.

@@ -6,6 +6,7 @@ pub mod inspect;
 pub mod json;
 pub mod rewrite;
 mod schema;
+pub mod service;
 pub mod signal;
 pub mod status;
 #[cfg(test)]

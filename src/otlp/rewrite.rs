@@ -80,6 +80,14 @@ pub struct Policy {
     pub max_item_size: usize,
 }
 
+impl Policy {
+    /// One that takes nothing out of resources, scopes and items, which may be so long.
+    #[must_use]
+    pub fn keep_all(max_item_size: usize) -> Self {
+        Self { protected: Arc::default(), strip_scope: false, strip_items: false, max_item_size }
+    }
+}
+
 /// What leaves.
 #[derive(Clone, Debug, Default)]
 pub struct Rewritten {

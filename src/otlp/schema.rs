@@ -73,6 +73,8 @@ pub(super) mod number {
     pub(in super::super) const STRING_VALUE_STRINDEX: u32 = 8;
     /// `ArrayValue.values`, `KeyValueList.values`
     pub(in super::super) const VALUES: u32 = 1;
+    /// `AnyValue.string_value`
+    pub(in super::super) const STRING_VALUE: u32 = 1;
 }
 
 /// An id of fixed length; an empty one is the same as none.

@@ -35,6 +35,7 @@ use super::{
     rejection::Rejection,
     route::{self, Route},
     server::Peer,
+    trust::{self, Trust},
     upstream::{Outgoing, Upstream, UpstreamError},
 };
 
@@ -103,6 +104,8 @@ pub struct ListenerRules {
     pub signals: Vec<Signal>,
     /// The credentials that it takes.
     pub accepts: Accepts,
+    /// How its senders are known instead, where they show no token.
+    pub trust: Option<Trust>,
 }
 
 impl From<&Listener> for ListenerRules {
@@ -111,6 +114,7 @@ impl From<&Listener> for ListenerRules {
         Self {
             signals: listener.signals.clone(),
             accepts: Accepts { pair: takes(Authentication::Gitlab), bearer: takes(Authentication::Oidc) },
+            trust: Trust::of(listener),
         }
     }
 }
@@ -121,6 +125,8 @@ pub(super) struct Notes {
     pub(super) route: Option<Route>,
     pub(super) body_bytes: Option<u64>,
     pub(super) items: ItemRecord,
+    /// The sender's name, where it is known by one.
+    pub(super) client: Option<Arc<str>>,
 }
 
 /// One request on the line.
@@ -165,6 +171,7 @@ impl Gateway {
         let route = route::route(arrival.head, &arrival.rules.signals)?;
         notes.route = Some(route);
         let identity = self.identify(arrival, deadline).await?;
+        notes.client = trust::name(&identity);
         let charge = Charge::new(&*self.limits, identity.as_ref().into());
         let mut admitted = Admitted { arrival, route, deadline, identity, charge };
         admitted.charge.take(Cost { requests: 1, ..Cost::default() }).await?;
@@ -187,16 +194,11 @@ impl Gateway {
     /// Steps 2 to 4: before one byte of the body is read.
     async fn identify(&self, arrival: &Arrival<'_>, deadline: Instant) -> Result<Arc<Identity>, Rejection> {
         let client = arrival.peer.address.ip();
-        let (headers, accepts) = (&arrival.head.headers, arrival.rules.accepts);
-        let credentials = Credentials::from_headers(headers, &self.names, accepts, &self.digester)
-            .inspect_err(|_| self.failures.record(client))
-            .map_err(Rejection::Credentials)?;
-
-        // Before the authority is asked, so that guessing costs it nothing; after a look into the cache, so
-        // that a bad neighbour behind the same address does not lock out a runner that is known.
-        self.failures
-            .check_unless(client, || self.validator.known(&credentials))
-            .map_err(Rejection::Failures)?;
+        let credentials = match arrival.rules.trust {
+            // No token to guess, and nobody to be asked: no failure is counted and none holds it up.
+            Some(trust) => trust.credentials(arrival.peer, &self.digester),
+            None => self.tokens(arrival)?,
+        };
 
         let question = Question {
             credentials: Arc::new(credentials),
@@ -207,11 +209,29 @@ impl Gateway {
         match self.validator.validate(&question).await {
             Ok(Verdict::Allow(allowed)) => Ok(allowed.identity),
             Ok(Verdict::Deny(denial)) => {
-                self.failures.record(client);
+                if arrival.rules.trust.is_none() {
+                    self.failures.record(client);
+                }
                 Err(Rejection::Denied(denial))
             }
             Err(undetermined) => Err(Rejection::Undetermined(undetermined)),
         }
+    }
+
+    /// Steps 2 and 3, where senders show tokens.
+    fn tokens(&self, arrival: &Arrival<'_>) -> Result<Credentials, Rejection> {
+        let client = arrival.peer.address.ip();
+        let (headers, accepts) = (&arrival.head.headers, arrival.rules.accepts);
+        let credentials = Credentials::from_headers(headers, &self.names, accepts, &self.digester)
+            .inspect_err(|_| self.failures.record(client))
+            .map_err(Rejection::Credentials)?;
+
+        // Before the authority is asked, so that guessing costs it nothing; after a look into the cache, so
+        // that a bad neighbour behind the same address does not lock out a runner that is known.
+        self.failures
+            .check_unless(client, || self.validator.known(&credentials))
+            .map_err(Rejection::Failures)?;
+        Ok(credentials)
     }
 
     /// Steps 6 to 9: the body in, judged, charged and rewritten.
@@ -224,7 +244,7 @@ impl Gateway {
         let payload = Payload::read(self, admitted, body, notes).await?;
         let route = admitted.route;
 
-        let policy = self.policy(route.signal);
+        let policy = self.policy(route.signal, &admitted.identity);
         let rules = Rules {
             trace_id: admitted.identity.trace_id().filter(|_| self.settings.trace_id != Mode::Off),
             max_item_size: policy.max_item_size,
@@ -239,6 +259,7 @@ impl Gateway {
         if inspection.foreign > 0 && self.settings.trace_id == Mode::Enforce {
             return Err(Rejection::ForeignTrace(route.signal));
         }
+        trust::check(&admitted.identity, route.signal, &payload.message)?;
 
         let mut granted = inspection.items.saturating_sub(inspection.oversize);
         if route.signal.limits_items() {
@@ -256,12 +277,16 @@ impl Gateway {
         Ok((payload, departure))
     }
 
-    /// How a request of this signal is rewritten: only spans have a longest size.
-    fn policy(&self, signal: Signal) -> Cow<'_, Policy> {
-        if signal.limits_items() {
+    /// How a request of this signal and sender is rewritten: only spans have a longest size, and a trusted sender's
+    /// resources stay.
+    fn policy(&self, signal: Signal, identity: &Identity) -> Cow<'_, Policy> {
+        let max_item_size = if signal.limits_items() { self.policy.max_item_size } else { usize::MAX };
+        if identity.trusted().is_some() {
+            Cow::Owned(Policy::keep_all(max_item_size))
+        } else if max_item_size == self.policy.max_item_size {
             Cow::Borrowed(&self.policy)
         } else {
-            Cow::Owned(Policy { max_item_size: usize::MAX, ..self.policy.clone() })
+            Cow::Owned(Policy { max_item_size, ..self.policy.clone() })
         }
     }
 

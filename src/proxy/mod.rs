@@ -12,4 +12,5 @@ pub mod rejection;
 pub mod route;
 pub mod server;
 pub mod service;
+pub mod trust;
 pub mod upstream;

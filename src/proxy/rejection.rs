@@ -20,7 +20,7 @@ use super::{body::BodyError, upstream::UpstreamError};
 /// Why a request is refused.
 ///
 /// A 401 or 403 comes from two variants only: [`Self::Credentials`] (malformed, seen by
-/// ourselves) and [`Self::Denied`] (the authority's own word).
+/// ourselves) and [`Self::Denied`] (the authority's own word; of a client's certificate, the configuration's).
 #[derive(Debug)]
 pub enum Rejection {
     /// No such route on this listener.
@@ -51,6 +51,8 @@ pub enum Rejection {
     UnnamedCompression,
     /// A span of another trace.
     ForeignTrace(Signal),
+    /// A resource without a service name, or with one that its sender may not use.
+    ServiceName,
     /// Spans would have to be dropped, but the body must stay as it is.
     CannotDrop(Limit),
     /// A span is too long, but the body must stay as it is.
@@ -95,6 +97,7 @@ impl Rejection {
             Self::Credentials(_) => (401, Code::Unauthenticated, Never, "credentials"),
             Self::Denied(Denial::Unauthenticated) => (401, Code::Unauthenticated, Never, "unauthenticated"),
             Self::Denied(Denial::Forbidden) => (403, Code::PermissionDenied, Never, "forbidden"),
+            Self::Denied(Denial::UnknownClient) => (403, Code::PermissionDenied, Never, "unknown_client"),
             Self::Failures(wait) => (429, Code::ResourceExhausted, After(*wait), "client_failures"),
             Self::Undetermined(Undetermined::Throttled) => {
                 (429, Code::ResourceExhausted, SOON, "authority_throttled")
@@ -117,6 +120,7 @@ impl Rejection {
             // gRPC's own compression document asks for INTERNAL; there is no such thing over HTTP.
             Self::UnnamedCompression => (400, Code::Internal, Never, "unnamed_compression"),
             Self::ForeignTrace(_) => (400, Code::InvalidArgument, Never, "foreign_trace"),
+            Self::ServiceName => (400, Code::InvalidArgument, Never, "service_name"),
             Self::CannotDrop(limit) => (400, Code::InvalidArgument, Never, limit.label()),
             Self::CannotDropOversize => (400, Code::InvalidArgument, Never, "oversize"),
             Self::Upstream(error) => return Form::of_upstream(error),
@@ -177,6 +181,9 @@ impl Rejection {
             Self::Denied(Denial::Forbidden) => {
                 "GitLab says that this runner may not speak for this job".into()
             }
+            Self::Denied(Denial::UnknownClient) => {
+                "no name of the client certificate is known on this listener".into()
+            }
             Self::Failures(_) => "too many failed attempts from this address".into(),
             Self::Undetermined(Undetermined::Throttled | Undetermined::Paused(_)) => {
                 "GitLab limits how often it can be asked".into()
@@ -188,6 +195,7 @@ impl Rejection {
             Self::Malformed(sentence) => sentence.clone(),
             Self::UnnamedCompression => "a compressed gRPC message needs grpc-encoding".into(),
             Self::ForeignTrace(signal) => format!("some {} are not of the job's own trace", signal.items()),
+            Self::ServiceName => "a resource has no service.name, or one that this sender may not use".into(),
             Self::CannotDrop(limit) => format!("the limit {} leaves no room for all spans", limit.label()),
             Self::CannotDropOversize => "a span is longer than allowed".into(),
             Self::Upstream(error) => upstream_sentence(error).into(),

@@ -28,7 +28,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, tls::ClientNames};
 
 use self::{
     trouble::Trouble,
@@ -67,6 +67,8 @@ pub struct Peer {
     pub listener: Arc<str>,
     /// The other end.
     pub address: SocketAddr,
+    /// The names that its certificate proved; `None` where no certificate is asked for.
+    pub client: Option<Arc<ClientNames>>,
 }
 
 /// How connections are served.
@@ -185,7 +187,7 @@ where
     }
 
     async fn converse(&self, stream: TcpStream, address: SocketAddr) {
-        let peer = Peer { listener: Arc::clone(&self.listener), address };
+        let mut peer = Peer { listener: Arc::clone(&self.listener), address, client: None };
         let deadline = after(Instant::now(), self.settings.header_timeout);
         let Some(tls) = &self.settings.tls else {
             return self.detected(stream, peer, deadline).await;
@@ -206,6 +208,7 @@ where
                 return self.trouble(Trouble::Timeout, Some(address), &"the TLS handshake took too long");
             }
         };
+        peer.client = ClientNames::of_peer(stream.get_ref().1).map(Arc::new);
         // What ALPN chose is served and nothing else; only a peer without ALPN is looked at.
         match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => self.http2(Bytes::new(), stream, peer).await,

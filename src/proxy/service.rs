@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::{
     metrics::{Metrics, RequestRecord},
     telemetry,
+    validate::Denial,
 };
 
 use super::{
@@ -129,8 +130,15 @@ impl Seen<'_> {
             duration_s = self.duration.as_secs_f64(),
             body_bytes = notes.body_bytes,
             forwarded = notes.items.forwarded,
+            client = notes.client.as_deref(),
             "request"
         );
+    }
+
+    /// What an operator would have to add for a client that is not known.
+    fn client_names(&self, rejection: &Rejection) -> Option<String> {
+        let unknown = matches!(rejection, Rejection::Denied(Denial::UnknownClient));
+        unknown.then(|| self.arrival.peer.client.as_deref().cloned().unwrap_or_default().to_string())
     }
 
     fn refusal_line(&self, gateway: &Gateway, rejection: &Rejection) {
@@ -145,6 +153,7 @@ impl Seen<'_> {
                 http_status_code = self.status.as_u16(),
                 duration_s = self.duration.as_secs_f64(),
                 error_message = %rejection.status().message,
+                client_names = self.client_names(rejection),
                 suppressed,
                 "request refused"
             );

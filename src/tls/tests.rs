@@ -2,7 +2,10 @@
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
@@ -46,7 +49,7 @@ impl Files {
 
     fn listener(&self, min_version: TlsVersion) -> ListenerTls {
         let (cert_file, key_file) = self.issue("server");
-        ListenerTls { cert_file, key_file, min_version }
+        ListenerTls { cert_file, key_file, min_version, ..ListenerTls::default() }
     }
 }
 
@@ -119,28 +122,79 @@ async fn roots_are_exclusive() {
     }
 }
 
-/// Scenario: a client with a certificate of its own, to a server that asks for one.
-/// Guarantees: the certificate is shown.
+/// Scenario: a listener that asks for certificates; a client without one, with one of another authority, and with one of its own.
+/// Guarantees: only the last one gets a connection, and its certificate is shown, in TLS 1.2 and 1.3.
 #[tokio::test]
-async fn a_client_certificate_is_shown() {
+async fn a_client_certificate_is_asked_for() {
+    let (files, other) = (Files::new(), Files::new());
+    let listener = ListenerTls { client_ca_file: files.path("ca"), ..files.listener(TlsVersion::V1_2) };
+    let server = server(&listener).unwrap();
+    for versions in [&[&TLS13][..], &[&TLS12]] {
+        let builder = || {
+            ClientConfig::builder_with_provider(provider())
+                .with_protocol_versions(versions)
+                .unwrap()
+                .with_root_certificates(own_roots(&files.path("ca")).unwrap())
+        };
+        let with = |(cert, key): (PathBuf, PathBuf)| {
+            builder().with_client_auth_cert(certificates(&cert).unwrap(), private_key(&key).unwrap()).unwrap()
+        };
+        for bad in [builder().with_no_client_auth(), with(other.issue("client"))] {
+            assert!(handshake(Arc::clone(&server), bad).await.is_err());
+        }
+        let (_, _, shown) = handshake(Arc::clone(&server), with(files.issue("client"))).await.unwrap();
+        assert!(shown);
+    }
+}
+
+/// Scenario: a client that wants to resume its session, in TLS 1.2 and 1.3, at a listener that asks for certificates and at one that doesn't.
+/// Guarantees: the first never resumes, so that the certificate is verified each time and never missing; the second does.
+#[tokio::test]
+async fn sessions_with_certificates_are_never_resumed() {
     let files = Files::new();
-    let listener = files.listener(TlsVersion::V1_2);
-    let roots = Arc::new(own_roots(&files.path("ca")).unwrap());
-    let verifier =
-        rustls::server::WebPkiClientVerifier::builder_with_provider(roots, provider()).build().unwrap();
-    let asking = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13])
-        .unwrap()
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(
-            certificates(&listener.cert_file).unwrap(),
-            private_key(&listener.key_file).unwrap(),
-        )
-        .unwrap();
-    let (cert_file, key_file) = files.issue("client");
-    let own = ClientTls { ca_file: files.path("ca"), cert_file, key_file };
-    let (_, _, shown) = handshake(Arc::new(asking), client(&own, &[]).unwrap()).await.unwrap();
-    assert!(shown);
+    let plain = files.listener(TlsVersion::V1_2);
+    let asking = ListenerTls { client_ca_file: files.path("ca"), ..plain.clone() };
+    let (cert, key) = files.issue("client");
+    for (listener, resumes) in [(asking, false), (plain, true)] {
+        let server = server(&listener).unwrap();
+        for versions in [&[&TLS13][..], &[&TLS12]] {
+            let client = ClientConfig::builder_with_provider(provider())
+                .with_protocol_versions(versions)
+                .unwrap()
+                .with_root_certificates(own_roots(&files.path("ca")).unwrap())
+                .with_client_auth_cert(certificates(&cert).unwrap(), private_key(&key).unwrap())
+                .unwrap();
+            let client = Arc::new(client);
+            for round in 0..3 {
+                let (kind, shown) = exchange(Arc::clone(&server), Arc::clone(&client)).await;
+                let resumed = kind == rustls::HandshakeKind::Resumed;
+                assert_eq!(resumed, resumes && round > 0, "{versions:?}, round {round}: {kind:?}");
+                assert_eq!(shown, !resumes);
+            }
+        }
+    }
+}
+
+/// A handshake and a byte in each direction, so that tickets arrive: how the server took it, and whether it has a certificate.
+async fn exchange(server: Arc<ServerConfig>, client: Arc<ClientConfig>) -> (rustls::HandshakeKind, bool) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let accepting = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = TlsAcceptor::from(server).accept(stream).await.unwrap();
+        stream.write_u8(1).await.unwrap();
+        stream.flush().await.unwrap();
+        stream.read_u8().await.unwrap();
+        let (_, connection) = stream.get_ref();
+        (connection.handshake_kind().unwrap(), connection.peer_certificates().is_some())
+    });
+    let stream = TcpStream::connect(address).await.unwrap();
+    let mut stream =
+        TlsConnector::from(client).connect("localhost".try_into().unwrap(), stream).await.unwrap();
+    stream.read_u8().await.unwrap();
+    stream.write_u8(1).await.unwrap();
+    stream.flush().await.unwrap();
+    accepting.await.unwrap()
 }
 
 /// Scenario: each mistake that can be made with the files of either side.
@@ -168,7 +222,19 @@ fn mistakes_name_their_file() {
         let [ca_file, cert_file, key_file] = [ca, cert, key].map(|path| path.cloned().unwrap_or_default());
         client(&ClientTls { ca_file, cert_file, key_file }, &[]).unwrap_err()
     };
+    let asking = |ca: &PathBuf| {
+        let config = ListenerTls {
+            cert_file: cert.clone(),
+            key_file: key.clone(),
+            client_ca_file: ca.clone(),
+            ..ListenerTls::default()
+        };
+        server(&config).unwrap_err()
+    };
     for (error, file, words) in [
+        (asking(&absent), &absent, "cannot be read"),
+        (asking(&empty), &empty, "no certificate in the file"),
+        (asking(&no_der), &no_der, "can't be a root"),
         (listener(&absent, &key), &absent, "cannot be read"),
         (listener(&cert, &absent), &absent, "cannot be read"),
         (listener(&empty, &key), &empty, "no certificate in the file"),

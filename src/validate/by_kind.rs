@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, ready};
 
-use super::{Question, Undetermined, Validator, Verdict, credentials::Credentials};
+use super::{
+    Question, Undetermined, Validator, Verdict,
+    credentials::{Credentials, Sender},
+};
 
 /// The authorities by what they judge; `None` where the configuration names none.
 #[derive(Debug, Default)]
@@ -14,11 +17,20 @@ pub struct ByKind {
     pub pair: Option<Arc<dyn Validator>>,
     /// Knows bearer tokens.
     pub bearer: Option<Arc<dyn Validator>>,
+    /// Knows clients by their certificates' names.
+    pub client: Option<Arc<dyn Validator>>,
+    /// Knows listeners that only a closed network reaches.
+    pub network: Option<Arc<dyn Validator>>,
 }
 
 impl ByKind {
     fn of(&self, credentials: &Credentials) -> Option<&dyn Validator> {
-        let authority = if credentials.bearer().is_some() { &self.bearer } else { &self.pair };
+        let authority = match credentials.sender() {
+            Some(Sender::Client { .. }) => &self.client,
+            Some(Sender::Network { .. }) => &self.network,
+            None if credentials.bearer().is_some() => &self.bearer,
+            None => &self.pair,
+        };
         authority.as_deref()
     }
 }
@@ -36,11 +48,8 @@ impl Validator for ByKind {
     }
 
     fn record_entries(&self) {
-        [&self.pair, &self.bearer]
-            .into_iter()
-            .flatten()
-            .map(|authority| &**authority)
-            .for_each(Validator::record_entries);
+        let all = [&self.pair, &self.bearer, &self.client, &self.network];
+        all.into_iter().flatten().for_each(|authority| authority.record_entries());
     }
 }
 
@@ -79,7 +88,7 @@ mod tests {
         }
     }
 
-    /// Scenario: a pair and a bearer token before two authorities, and before none.
+    /// Scenario: a pair, a bearer token, a client and a closed network before some authorities, and before none.
     /// Guarantees: each kind reaches its own authority; without one the answer is undetermined, never a denial.
     #[tokio::test]
     async fn each_kind_has_its_authority() {
@@ -89,12 +98,18 @@ mod tests {
         let both = ByKind {
             pair: Some(Arc::new(Denies(Denial::Forbidden))),
             bearer: Some(Arc::new(Denies(Denial::Unauthenticated))),
+            client: Some(Arc::new(Denies(Denial::UnknownClient))),
+            ..ByKind::default()
         };
         assert!(matches!(both.validate(&pair()).await, Ok(Verdict::Deny(Denial::Forbidden))));
         assert!(matches!(both.validate(&bearer()).await, Ok(Verdict::Deny(Denial::Unauthenticated))));
         assert!(both.known(&pair().credentials) && !both.known(&bearer().credentials));
+        let client = || question(Credentials::of_client(&"a".into(), None, &digester));
+        let network = || question(Credentials::of_network(&"a".into(), &digester));
+        assert!(matches!(both.validate(&client()).await, Ok(Verdict::Deny(Denial::UnknownClient))));
+        assert!(matches!(both.validate(&network()).await, Err(Undetermined::NoAuthority)));
         let none = ByKind::default();
-        for question in [pair(), bearer()] {
+        for question in [pair(), bearer(), client(), network()] {
             assert!(matches!(none.validate(&question).await, Err(Undetermined::NoAuthority)));
             assert!(!none.known(&question.credentials));
         }

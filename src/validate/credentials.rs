@@ -1,6 +1,8 @@
 //! Credentials as they arrive: strict shape, keyed digest, redacted in every output. It decides
 //! shape only, never whether a token is good.
 
+mod trusted;
+
 use std::fmt;
 
 use aws_lc_rs::{hmac, rand::SystemRandom};
@@ -13,6 +15,8 @@ use zeroize::Zeroizing;
 use crate::config::{self, check::TAKEN_HEADERS};
 
 use super::BuildError;
+
+pub(in crate::validate) use trusted::Sender;
 
 /// Longest runner token in bytes. Routable ones reach 333.
 pub(super) const MAX_RUNNER_TOKEN: usize = 512;
@@ -76,6 +80,7 @@ enum Purpose {
     Runner = 2,
     Key = 3,
     Bearer = 4,
+    Trusted = 5,
 }
 
 impl Digester {
@@ -175,6 +180,7 @@ pub struct Credentials {
 enum Proof {
     Pair { runner_token: Zeroizing<Vec<u8>>, job_token: Zeroizing<Vec<u8>> },
     Bearer(Zeroizing<Vec<u8>>),
+    Trusted(Sender),
 }
 
 /// A token pair, for the authority only.
@@ -269,7 +275,7 @@ impl Credentials {
     pub(in crate::validate) fn pair(&self) -> Option<Pair<'_>> {
         match &self.proof {
             Proof::Pair { runner_token, job_token } => Some(Pair { runner_token, job_token }),
-            Proof::Bearer(_) => None,
+            Proof::Bearer(_) | Proof::Trusted(_) => None,
         }
     }
 
@@ -277,7 +283,7 @@ impl Credentials {
     pub(in crate::validate) fn bearer(&self) -> Option<&[u8]> {
         match &self.proof {
             Proof::Bearer(token) => Some(token),
-            Proof::Pair { .. } => None,
+            Proof::Pair { .. } | Proof::Trusted(_) => None,
         }
     }
 }

@@ -78,7 +78,7 @@ impl IdentityPolicy {
         };
         let stamp = self.stamp(&claims);
         let (trace_id, job_key) = (Some(trace_id), Some(job_key));
-        Identity { trace_id, claims, job_key, runner_key: credentials.runner_key(), stamp }
+        Identity { trace_id, claims, job_key, runner_key: credentials.runner_key(), stamp, trusted: None }
     }
 
     /// What is written of a sender with these facts, for an operator's eyes.

@@ -12,12 +12,14 @@ pub mod gitlab;
 pub mod guard;
 mod identity;
 pub mod job_token;
+pub mod mtls;
 #[cfg(test)]
 mod openapi;
 pub(crate) mod probe;
 mod refusal_row;
 mod signer;
 mod timestamp;
+pub mod trusted;
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
@@ -26,7 +28,7 @@ use tokio::time::Instant;
 
 use crate::otlp::{TraceId, rewrite::Stamp};
 
-use self::credentials::Credentials;
+use self::{credentials::Credentials, trusted::Trusted};
 
 pub use self::{
     build_error::BuildError,
@@ -107,6 +109,8 @@ pub enum Denial {
     Unauthenticated,
     /// The credential is good, but not for this (403): a runner that is not assigned to the job.
     Forbidden,
+    /// The client certificate is good, but none of its names is one that may send (403).
+    UnknownClient,
 }
 
 /// Why no verdict could be had. Never a reason to refuse the sender for good.
@@ -167,6 +171,7 @@ pub struct Identity {
     job_key: Option<u64>,
     runner_key: u64,
     stamp: Stamp,
+    trusted: Option<Trusted>,
 }
 
 /// The facts about a job that an authority may know, each absent when it was not told.
@@ -220,7 +225,7 @@ impl Identity {
         self.job_key
     }
 
-    /// A key that is the same for all requests with one runner token.
+    /// A key that is the same for all requests with one runner token, or of one sender without a token.
     #[must_use]
     pub fn runner_key(&self) -> u64 {
         self.runner_key
@@ -230,6 +235,12 @@ impl Identity {
     #[must_use]
     pub fn stamp(&self) -> &Stamp {
         &self.stamp
+    }
+
+    /// `Some`: one of GitLab's own services. Its resources stay as they are, if their service names are its own.
+    #[must_use]
+    pub fn trusted(&self) -> Option<&Trusted> {
+        self.trusted.as_ref()
     }
 }
 
@@ -252,6 +263,13 @@ pub(crate) mod testing {
     /// An identity that no authority proved, for the tests of what stands behind `validate`.
     pub(crate) fn identity(trace_id: TraceId, job_key: u64, runner_key: u64) -> Arc<Identity> {
         let (claims, stamp) = (Claims::default(), Stamp::default());
-        Arc::new(Identity { trace_id: Some(trace_id), claims, job_key: Some(job_key), runner_key, stamp })
+        Arc::new(Identity {
+            trace_id: Some(trace_id),
+            claims,
+            job_key: Some(job_key),
+            runner_key,
+            stamp,
+            trusted: None,
+        })
     }
 }

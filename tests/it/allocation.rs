@@ -11,6 +11,7 @@ use spangate::otlp::{
     inspect::{Depth, Rules, inspect},
     json::to_protobuf,
     rewrite::{Policy, ProtectedKeys, Stamp, Value, rewrite},
+    service::{ServiceNames, all_allowed},
     signal::Signal,
 };
 
@@ -78,6 +79,20 @@ fn job(signal: Signal, body: &Bytes, strip: bool) -> (AllocationInfo, Allocation
     let inspected = measure(|| passed = inspect(signal, body, &rules).is_ok());
     let rewritten = measure(|| drop(std::hint::black_box(rewrite(signal, body, &policy, &stamp, 1_000_000))));
     (inspected, rewritten, passed)
+}
+
+/// Scenario: the service names of requests of 1 to 8,192 spans in one resource.
+/// Guarantees: looking at them never allocates, however many spans.
+#[test]
+fn service_names_are_read_without_allocating() {
+    let names = ServiceNames::new(["gitlab-ci-rails"]);
+    for count in [1, 8_192] {
+        let resource = len(1, len(1, attribute("service.name", "gitlab-ci-rails")));
+        let body = len(1, [resource, len(2, len(2, span(true)).repeat(count))].concat());
+        let mut allowed = Ok(false);
+        let read = measure(|| allowed = all_allowed(Signal::Traces, &body, &names));
+        assert_eq!((allowed, read.count_total), (Ok(true), 0), "{count} spans");
+    }
 }
 
 /// Scenario: requests of 1 to 8,192 spans in one resource, and of 64 resources.

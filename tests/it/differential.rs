@@ -7,6 +7,7 @@
 mod cases;
 mod judge;
 mod mutate;
+mod services;
 
 use std::{
     fmt::Write as _,

@@ -7,6 +7,7 @@ mod grpc;
 mod inflate;
 mod json;
 mod response;
+pub(crate) mod service;
 mod signals;
 mod wire;
 
@@ -22,7 +23,7 @@ use crate::otlp_property;
 type Property = fn(&[u8]);
 
 /// Every target and its property.
-const TARGETS: [(&str, Property); 8] = [
+const TARGETS: [(&str, Property); 9] = [
     ("cache_control", cache_control::hold),
     ("credentials", credentials::hold),
     ("grpc", grpc::hold),
@@ -30,6 +31,7 @@ const TARGETS: [(&str, Property); 8] = [
     ("json", json::hold),
     ("response", response::hold),
     ("rewrite", otlp_property::fuzzed::hold),
+    ("service", service::hold),
     ("wire", wire::hold),
 ];
 

@@ -33,5 +33,7 @@ mod limits;
 mod otlp_property;
 mod protocols;
 mod refusals;
+mod service_names;
 mod signals;
 mod support;
+mod trusted;

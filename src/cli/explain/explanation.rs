@@ -220,6 +220,7 @@ impl Subject<'_> {
             (false, Denial::Forbidden) => "GitLab: this runner is not assigned to this job (403)",
             (true, Denial::Unauthenticated) => "the pair is not listed, or its time is over",
             (true, Denial::Forbidden) => "both tokens are listed, but not as one pair",
+            (_, Denial::UnknownClient) => "the certificate names no client of the listener",
         }
     }
 
@@ -227,6 +228,7 @@ impl Subject<'_> {
         let is_signed = !self.config.gitlab.secret_file.as_os_str().is_empty();
         match (is_fixed(self.config), denial, is_signed) {
             (true, ..) => "the entries of fixed.file hold SHA-256 digests: printf %s \"$TOKEN\" | sha256sum",
+            (false, Denial::UnknownClient, _) => "list one of its names under listeners[].clients",
             (false, Denial::Forbidden, _) => "is it the token of the runner that took the job?",
             (false, Denial::Unauthenticated, true) => {
                 "a job token ends with its job, a runner's with its removal; with wrong tokens ruled out: is gitlab.secret_file GitLab's own secret?"

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use super::{super::check::MAX_LISTENERS, GOOD, load, mistakes, with};
 
+mod trusted;
+
 /// Scenario: one value at a time is set to something that can't work with the rest.
 /// Guarantees: each is refused under its own name; the good neighbours of each are accepted.
 #[test]

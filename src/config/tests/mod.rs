@@ -74,6 +74,13 @@ fn the_effective_yaml_reads_back() {
 listeners:
   - { name: a, address: '[::1]:4318', tls: { cert_file: /c.pem, key_file: \"/k y.pem\", min_version: 1.3 } }
   - { name: b, address: 127.0.0.1:0 }
+  - name: c
+    address: 127.0.0.1:0
+    authentication: [mtls]
+    service_names: [x, y]
+    clients: [{ san: spiffe://example.org/x, service_names: [x] }, { san: y.example.org }]
+    tls: { cert_file: /c.pem, key_file: /k.pem, client_ca_file: /ca.pem }
+  - { name: d, address: 10.0.0.1:1, authentication: [none], service_names: [z], i_know_the_network_is_closed: true }
 gitlab: { url: http://localhost:8080/gitlab }
 collector: { endpoints: [http://c:1] }
 attributes: { protected: { keys: ['$$key', 'yes', '12', 'a: b', '# c'], prefixes: [team.] } }
@@ -323,7 +330,8 @@ fn the_table_of_keys_is_whole() {
         })
         .collect();
     for (key, choices) in [
-        ("`traces.trace_id`", &["enforce", "shadow", "off"][..]),
+        ("`listeners[].authentication`", &["gitlab", "mtls", "none"][..]),
+        ("`traces.trace_id`", &["enforce", "shadow", "off"]),
         ("`log.level`", &["error", "warn", "info", "debug"]),
         ("`log.format`", &["json", "text"]),
         ("`attributes.mode`", &["inject", "transparent"]),

@@ -115,6 +115,7 @@ fn what_has_ended_is_denied() {
         Verdict::Allow(_) => "allow",
         Verdict::Deny(Denial::Unauthenticated) => "unauthenticated",
         Verdict::Deny(Denial::Forbidden) => "forbidden",
+        Verdict::Deny(Denial::UnknownClient) => "unknown_client",
     };
     for (runner, job, at_999, at_1000, at_2000) in [
         ("r1", "j1", "allow", "unauthenticated", "unauthenticated"),

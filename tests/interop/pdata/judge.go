@@ -25,6 +25,8 @@ type settings struct {
 	Trace string `json:"trace"`
 	// Whether ScopeX and ResourceX without items are left out.
 	DropEmpty bool `json:"drop_empty"`
+	// The service names that a resource of flagServices may have.
+	Services []string `json:"services"`
 }
 
 // attribute has an int or a string.
@@ -40,10 +42,11 @@ type rules struct {
 	verified  []internal.KeyValue
 	trace     internal.TraceID
 	dropEmpty bool
+	services  []string
 }
 
 func (s *settings) rules() (*rules, error) {
-	rules := &rules{keys: map[string]bool{}, dropEmpty: s.DropEmpty}
+	rules := &rules{keys: map[string]bool{}, dropEmpty: s.DropEmpty, services: s.Services}
 	for _, key := range s.Keys {
 		rules.keys[fold(key)] = true
 	}
@@ -132,6 +135,13 @@ func (r *rules) judgeAccepted(one *testCase) (verdict, error) {
 	}
 	if err := r.vouchedFor(taken); err != nil {
 		return nothing, err
+	} else if err := r.ofTheServices(one, taken); err != nil {
+		return nothing, fmt.Errorf("of what leaves, %w", err)
+	}
+	if taken, err := one.signal.door(one.in); err == nil {
+		if err := r.ofTheServices(one, taken); err != nil {
+			return nothing, fmt.Errorf("of what came in, %w", err)
+		}
 	}
 	if err := r.ofTheTrace(one, after); err != nil {
 		return nothing, fmt.Errorf("of what leaves, %w", err)
@@ -165,6 +175,30 @@ func (r *rules) vouchedFor(request request) error {
 			if slices.ContainsFunc(entity.IdKeys, r.protected) || slices.ContainsFunc(entity.DescriptionKeys, r.protected) {
 				return fmt.Errorf("an entity_ref of resource %d names a protected key", at)
 			}
+		}
+	}
+	return nil
+}
+
+// ofTheServices holds the service name of each resource against those that its sender may use.
+func (r *rules) ofTheServices(one *testCase, request request) error {
+	if !one.is(flagServices) {
+		return nil
+	}
+	for at, entry := range request.entries() {
+		named := false
+		for _, attribute := range entry.resource.Attributes {
+			if fold(attribute.Key) != "service.name" {
+				continue
+			}
+			name, isString := attribute.Value.Value.(*internal.AnyValue_StringValue)
+			if !isString || !slices.Contains(r.services, name.StringValue) {
+				return fmt.Errorf("resource %d has the service name %v", at, attribute.Value.Value)
+			}
+			named = named || attribute.Key == "service.name"
+		}
+		if !named {
+			return fmt.Errorf("resource %d has no service name", at)
 		}
 	}
 	return nil

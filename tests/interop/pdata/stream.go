@@ -34,6 +34,8 @@ const (
 	flagShallow
 	// It would pass in transparent mode too, where what came in is what leaves.
 	flagTransparent
+	// Each resource names a service that its sender may use.
+	flagServices
 )
 
 // More than this is no batch but a stream that lost its step.
