@@ -27,15 +27,23 @@ pub(super) fn resolve(schema: &Schema, body: &[u8]) -> Result<(), Malformed> {
             places.entry(&field)?;
         }
     }
-    if places.needed > 0 && places.needed > strings(body)? {
+    if places.needed == 0 {
+        return Ok(());
+    }
+    let mut strings = 0_u64;
+    each_string(body, |_| strings = strings.saturating_add(1))?;
+    if places.needed > strings {
         return Err(Malformed("an attribute names a place that the dictionary does not have"));
     }
     Ok(())
 }
 
-/// How many strings the dictionary has: all dictionaries are one, wherever they stand.
-fn strings(body: &[u8]) -> Result<u64, Malformed> {
-    let mut strings = 0_u64;
+/// Shows each string of `ProfilesDictionary.string_table`, in the order of their places: all
+/// dictionaries of a request are one, wherever they stand.
+pub(in crate::otlp) fn each_string<'a>(
+    body: &'a [u8],
+    mut see: impl FnMut(&'a [u8]),
+) -> Result<(), Malformed> {
     let mut reader = Reader::new(body);
     while let Some(field) = reader.field()? {
         if field.number != number::DICTIONARY {
@@ -43,10 +51,12 @@ fn strings(body: &[u8]) -> Result<u64, Malformed> {
         }
         let mut reader = field.message()?;
         while let Some(field) = reader.field()? {
-            strings = strings.saturating_add(u64::from(field.number == number::STRING_TABLE));
+            if field.number == number::STRING_TABLE {
+                see(field.bytes()?);
+            }
         }
     }
-    Ok(strings)
+    Ok(())
 }
 
 /// The places named so far.
