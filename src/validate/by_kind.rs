@@ -49,7 +49,7 @@ impl Validator for ByKind {
 
     fn record_entries(&self) {
         let all = [&self.pair, &self.bearer, &self.client, &self.network];
-        all.into_iter().flatten().for_each(|authority| authority.record_entries());
+        all.into_iter().flatten().map(|authority| &**authority).for_each(Validator::record_entries);
     }
 }
 
@@ -84,7 +84,7 @@ mod tests {
             credentials: Arc::new(credentials),
             client: IpAddr::from([127, 0, 0, 1]),
             correlation_id: "id".into(),
-            deadline: Instant::now() + Duration::from_secs(1),
+            deadline: Instant::now().checked_add(Duration::from_secs(1)).unwrap(),
         }
     }
 

@@ -160,7 +160,7 @@ impl fmt::Debug for Digest {
 pub struct Accepts {
     /// A runner token and a job token.
     pub pair: bool,
-    /// A bearer token: a JWT of an OpenID provider.
+    /// A bearer token: a JWT of an `OpenID` provider.
     pub bearer: bool,
 }
 
