@@ -28,7 +28,8 @@
 //!   very bytes; whatever could not be decided is a 503 ([`validate::Undetermined`]).
 //! - An [`validate::Identity`] is made only inside [`validate`]: nothing unproven can be stamped.
 //! - No token reaches a log, a metric, an error text or a `Debug` output.
-//! - Spans are never decoded and never re-encoded; they are kept or dropped whole.
+//! - Spans are never decoded and never re-encoded; they are kept or dropped whole, or lose protected
+//!   attributes where `also_strip` says so.
 //!
 //! Not promised: durable delivery (telemetry is best effort; the exporter retries), ordering
 //! between requests, limits shared between replicas.

@@ -25,12 +25,13 @@ use crate::{
         credentials::{Digester, HeaderNames},
         fixed::Fixed,
         gitlab::Gitlab,
+        guard::{self, Guard},
         mtls::Mtls,
         trusted::Network,
     },
 };
 
-use super::StartError;
+use super::{Asker, StartError};
 
 /// What lasts from one configuration to the next.
 #[derive(Debug)]
@@ -56,14 +57,14 @@ pub(super) struct Built {
 /// Who says yes or no.
 #[derive(Clone, Debug)]
 enum Authority {
-    Gitlab(Arc<Cached<Gitlab>>),
+    Gitlab { cached: Arc<Cached<Guard<Gitlab>>>, health: Arc<guard::State> },
     Fixed(Arc<Fixed>),
 }
 
 impl Authority {
     fn validator(&self) -> Arc<dyn Validator> {
         match self {
-            Self::Gitlab(cached) => Arc::clone(cached) as _,
+            Self::Gitlab { cached, .. } => Arc::clone(cached) as _,
             Self::Fixed(fixed) => Arc::clone(fixed) as _,
         }
     }
@@ -74,7 +75,7 @@ impl Authority {
 pub(super) struct Prepared {
     built: Built,
     /// Another way to ask the same authority: what its cache holds stays.
-    ask_anew: Option<Gitlab>,
+    ask_anew: Option<Guard<Gitlab>>,
 }
 
 impl Prepared {
@@ -83,8 +84,8 @@ impl Prepared {
         let config = &self.built.config;
         lasting.limits.reconfigure(&config.limits, config.traces.max_spans_per_job);
         lasting.failures.reconfigure(&config.limits.per_client_failures);
-        if let (Authority::Gitlab(cached), Some(gitlab)) = (&self.built.authority, self.ask_anew) {
-            cached.reconfigure(gitlab, &config.cache);
+        if let (Authority::Gitlab { cached, .. }, Some(guarded)) = (&self.built.authority, self.ask_anew) {
+            cached.reconfigure(guarded, &config.cache);
         }
         self.built
     }
@@ -135,12 +136,19 @@ pub(super) fn gateway(
             return Err(StartError(problems.into_iter().flatten().flat_map(|error| error.0).collect()));
         }
     };
+    let guard = |gitlab, health: &Arc<guard::State>| {
+        Guard::new(gitlab, &config.gitlab, Arc::clone(health), Arc::clone(&lasting.metrics))
+    };
     let (authority, ask_anew) = match (kept.map(|before| before.authority.clone()), asked) {
-        (Some(cached @ Authority::Gitlab(_)), Asked::Gitlab(gitlab)) => (cached, Some(*gitlab)),
+        (Some(Authority::Gitlab { cached, health }), Asked::Gitlab(gitlab)) => {
+            let guarded = guard(*gitlab, &health);
+            (Authority::Gitlab { cached, health }, Some(guarded))
+        }
         (Some(fixed @ Authority::Fixed(_)), Asked::Fixed(_)) => (fixed, None),
         (_, Asked::Gitlab(gitlab)) => {
-            let cached = Cached::new(*gitlab, &config.cache, Arc::clone(&lasting.metrics));
-            (Authority::Gitlab(Arc::new(cached)), None)
+            let health = Arc::new(guard::State::new());
+            let cached = Cached::new(guard(*gitlab, &health), &config.cache, Arc::clone(&lasting.metrics));
+            (Authority::Gitlab { cached: Arc::new(cached), health }, None)
         }
         (_, Asked::Fixed(fixed)) => (Authority::Fixed(Arc::new(fixed)), None),
     };
@@ -195,6 +203,38 @@ fn authority(config: &Config, lasting: &Lasting) -> Result<Asked, StartError> {
         Fixed::load(&config.fixed.file, identity, digester, Arc::clone(&lasting.metrics)).map(Asked::Fixed)
     }
     .map_err(|error| StartError::new(error.to_string()))
+}
+
+/// The authority with nothing in front of it: every question is asked.
+pub(super) fn asker(config: &Config) -> Result<Asker, StartError> {
+    let unreadable = unreadable_files(config);
+    if !unreadable.is_empty() {
+        return Err(StartError(unreadable));
+    }
+    let lasting = Lasting::new(config, Arc::new(Metrics::new()));
+    let names =
+        HeaderNames::from_config(&config.gitlab).map_err(|error| StartError::new(error.to_string()))?;
+    let validator: Arc<dyn Validator> = match authority(config, &lasting)? {
+        Asked::Gitlab(gitlab) => Arc::new(*gitlab),
+        Asked::Fixed(fixed) => Arc::new(fixed),
+    };
+    Ok(Asker {
+        validator,
+        digester: lasting.digester,
+        names,
+        identity: IdentityPolicy::from_config(config),
+        protected_keys: protected(config).0.map(str::to_owned).collect(),
+        protected_prefixes: protected(config).1.map(str::to_owned).collect(),
+    })
+}
+
+/// The keys that no sender may set, and the beginnings of such keys.
+fn protected(config: &Config) -> (impl Iterator<Item = &str>, impl Iterator<Item = &str>) {
+    let (sets, protected) = (&config.attributes.sets, &config.attributes.protected);
+    (
+        protected_keys(sets).chain(protected.keys.iter().map(String::as_str)),
+        protected_prefixes(sets).chain(protected.prefixes.iter().map(String::as_str)),
+    )
 }
 
 /// Whether what one configuration's authority said holds for the other's: the same GitLab, asked
@@ -255,9 +295,7 @@ fn authority_files(config: &Config) -> Vec<Option<Vec<u8>>> {
 
 fn policy(config: &Config) -> Policy {
     let attributes = &config.attributes;
-    let (sets, protected) = (&attributes.sets, &attributes.protected);
-    let keys = protected_keys(sets).chain(protected.keys.iter().map(String::as_str));
-    let prefixes = protected_prefixes(sets).chain(protected.prefixes.iter().map(String::as_str));
+    let (keys, prefixes) = protected(config);
     Policy {
         protected: Arc::new(ProtectedKeys::new(keys, prefixes)),
         strip_scope: attributes.also_strip.contains(&AlsoStrip::Scope),

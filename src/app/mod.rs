@@ -24,6 +24,10 @@ use crate::{
         service,
     },
     tls,
+    validate::{
+        IdentityPolicy, Validator,
+        credentials::{Digester, HeaderNames},
+    },
 };
 
 use self::build::{Built, Lasting};
@@ -56,6 +60,33 @@ pub struct Running {
     cut: CancellationToken,
     tasks: TaskTracker,
     admin_end: CancellationToken,
+}
+
+/// Who answers for credentials under a configuration, for a command that asks once: no cache in front, no
+/// listener, nothing bound.
+#[derive(Debug)]
+pub struct Asker {
+    /// Who says yes or no.
+    pub validator: Arc<dyn Validator>,
+    /// Digests credentials.
+    pub digester: Arc<Digester>,
+    /// Where credentials stand.
+    pub names: HeaderNames,
+    /// How facts become attributes.
+    pub identity: IdentityPolicy,
+    /// Keys that no sender may set.
+    pub protected_keys: Vec<String>,
+    /// The beginnings of further such keys.
+    pub protected_prefixes: Vec<String>,
+}
+
+/// Builds what answers for credentials. It opens files and no socket.
+///
+/// # Errors
+/// [`StartError`] with every file or key that can't be used.
+pub fn asker(config: &Config) -> Result<Asker, StartError> {
+    tls::install_provider();
+    build::asker(config)
 }
 
 /// What start does, without binding an address: every file is read, every URL and every key checked.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, Mistakes, load::environment_overrides};
+use crate::config::{Config, Gitlab, Mistakes, load::environment_overrides};
 
 /// The exit code for a configuration that can't be used (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
@@ -31,6 +31,24 @@ pub enum Command {
         #[command(subcommand)]
         what: ConfigCommand,
     },
+    /// Ask the authority about one pair of tokens, and say what the gateway would do and why
+    ///
+    /// It asks once, with the configuration of the gateway, and prints verdict and reason, what the sender would
+    /// get, how long the verdict would be kept, the trace that spans must belong to, the attributes that would be
+    /// written, the keys that would be taken away and the limits. Tokens are never printed.
+    ///
+    /// Exit codes: 0 the pair is let in; 1 it is refused; 2 that could not be found out (the sender would
+    /// get 503 or 429), or the command line can't be read; 64 the configuration or a file can't be used.
+    Explain(ExplainArgs),
+    /// Hold an endpoint of GitLab against the contract, check by check
+    ///
+    /// About twenty questions are asked, as the gateway asks and as senders of bad tokens would. They change nothing
+    /// in GitLab; the tokens go to this endpoint and nowhere else, and are never printed. deploy/gitlab/openapi.yaml
+    /// describes the contract, docs/operating.md the checks.
+    ///
+    /// Exit codes: 0 no check failed; 1 at least one did; 2 the command line can't be read; 64 a flag or a file
+    /// can't be used.
+    Conform(Box<ConformArgs>),
     /// Try it on loopback: an authority, the gateway and a collector in one process
     Demo(DemoArgs),
 }
@@ -90,6 +108,67 @@ pub struct DemoArgs {
     pub once: bool,
 }
 
+/// Which tokens are explained, under which configuration.
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// File with the runner token; a line break at its end is no part of it
+    #[arg(long, value_name = "FILE")]
+    pub runner_token_file: PathBuf,
+    /// File with the job token; a line break at its end is no part of it
+    #[arg(long, value_name = "FILE")]
+    pub job_token_file: PathBuf,
+    /// Print one JSON object in place of lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which endpoint is held against the contract, and the tokens of a job that runs.
+#[derive(Clone, Debug, Args)]
+pub struct ConformArgs {
+    /// Base URL of GitLab, with its relative URL root if it has one
+    #[arg(long)]
+    pub url: String,
+    /// Path of the endpoint below the URL
+    #[arg(long, default_value_t = Gitlab::default().auth_path)]
+    pub path: String,
+    /// File with the token of a runner
+    #[arg(long, value_name = "FILE")]
+    pub runner_token_file: PathBuf,
+    /// File with the token of a job that this runner runs, or has finished less than a minute ago
+    #[arg(long, value_name = "FILE")]
+    pub job_token_file: PathBuf,
+    /// File with the token of a job that another runner runs; without it nothing shows that its spans are refused
+    #[arg(long, value_name = "FILE")]
+    pub other_job_token_file: Option<PathBuf>,
+    /// File with the 32 bytes in base64 that sign the questions; without it they are not signed
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// PEM file with the CA certificates that the endpoint's certificate is checked against; without it the system's
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Header of the runner token
+    #[arg(long, value_name = "NAME", default_value_t = Gitlab::default().runner_token_header)]
+    pub runner_token_header: String,
+    /// Header of the job token
+    #[arg(long, value_name = "NAME", default_value_t = Gitlab::default().job_token_header)]
+    pub job_token_header: String,
+    /// Header of the signature
+    #[arg(long, value_name = "NAME", default_value_t = Gitlab::default().secret_header)]
+    pub secret_header: String,
+    /// `iss` of the signature
+    #[arg(long, value_name = "TEXT", default_value_t = Gitlab::default().secret_issuer)]
+    pub secret_issuer: String,
+    /// `aud` of the signature
+    #[arg(long, value_name = "TEXT", default_value_t = Gitlab::default().secret_audience)]
+    pub secret_audience: String,
+    /// Print one JSON object at the end in place of lines
+    #[arg(long)]
+    pub json: bool,
+}
+
 fn key_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -133,6 +212,23 @@ mod tests {
             Ok(Command::Config { what: ConfigCommand::Show(_) })
         ));
         assert!(matches!(parse("spangate demo --once"), Ok(Command::Demo(DemoArgs { once: true }))));
+        match parse("spangate explain -c f --runner-token-file a --job-token-file b").unwrap() {
+            Command::Explain(args) => {
+                assert_eq!((args.config.config, args.json), (Some(PathBuf::from("f")), false));
+                assert_eq!((args.runner_token_file, args.job_token_file), ("a".into(), "b".into()));
+            }
+            other => panic!("{other:?}"),
+        }
+        match parse("spangate conform --url https://g --runner-token-file a --job-token-file b --json")
+            .unwrap()
+        {
+            Command::Conform(args) => {
+                assert_eq!((args.path, args.json), ("/api/v4/internal/ci/telemetry/auth".to_owned(), true));
+                assert_eq!(args.other_job_token_file, None);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(parse("spangate conform --url https://g --runner-token-file a").is_err());
         assert!(parse("spangate run --set =x").is_err());
         assert!(parse("spangate").is_err());
     }

@@ -3,8 +3,11 @@
 pub mod args;
 pub mod check;
 pub mod config;
+pub mod conform;
 pub mod demo;
+pub mod explain;
 pub mod run;
+mod tokens;
 
 use self::args::{Cli, Command};
 
@@ -20,6 +23,8 @@ pub async fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
         Command::Run(args) => run::run(args).await,
         Command::Check(args) => Ok(check::run(args)),
         Command::Config { what } => Ok(config::run(what)),
+        Command::Conform(args) => conform::run(args).await,
+        Command::Explain(args) => Ok(explain::run(args).await),
         Command::Demo(args) => demo::run(args.once).await,
     }
 }

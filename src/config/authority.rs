@@ -32,6 +32,24 @@ settings! {
         max_concurrency: usize = 64;
         /// Most questions that wait for a free place.
         max_queue: usize = 1024;
+        /// How long it takes at the start, and after GitLab failed, until so many are allowed; at first a sixteenth is.
+        ramp: Duration = Duration::from_secs(5), as "super::units::duration";
+        /// Whether fewer are allowed while GitLab is slow or fails (additive increase, multiplicative decrease).
+        adaptive_concurrency: bool = false;
+        /// Most second tries after 502, 503 or a failed connection, as a part of all questions; 0: none.
+        retry_ratio: f64 = 0.1;
+        /// When GitLab is not asked any more because it fails.
+        breaker: Breaker = Breaker::default(), holds Breaker;
+    }
+
+    /// When GitLab is not asked any more because it fails: no answer, no connection, 5xx, no sense.
+    pub struct Breaker {
+        /// Least number of such questions in the last 5 to 10 s.
+        faults: u32 = 5;
+        /// Least part of all questions in that time, 0 to 1.
+        ratio: f64 = 0.5;
+        /// Longest time until one question finds out whether it answers again; it begins with 1 s.
+        max_open: Duration = Duration::from_secs(5), as "super::units::duration";
     }
 
     /// Tokens listed in a file by digest, in place of `gitlab`: for demos and closed networks.

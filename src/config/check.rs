@@ -25,8 +25,14 @@ const MAX_SIGNALS: usize = MAX_LISTENERS;
 /// More collectors than this could take the metrics past 2,000 series.
 pub const MAX_ENDPOINTS: usize = 32;
 
-/// Past its end a revoked pair still passes for this long at most (contract, section 2).
+/// Past its end a revoked pair still passes for this long at most (SECURITY.md).
 const MAX_STALE: Duration = Duration::from_mins(1);
+
+/// A longer ramp would starve runners after each restart.
+const MAX_RAMP: Duration = Duration::from_mins(1);
+
+/// Longest time in which nobody may find out whether GitLab answers again.
+const MAX_OPEN: Duration = Duration::from_secs(30);
 
 /// Headers that HTTP, gRPC or the gateway itself give a meaning: none of them can carry a token.
 pub const TAKEN_HEADERS: &[&str] = &[
@@ -114,7 +120,7 @@ fn listeners(config: &Config, problems: &mut Problems) {
     problems.unless(
         signals <= MAX_SIGNALS,
         &["listeners"],
-        format!("at most {MAX_SIGNALS} signals over all listeners, so that the metrics stay small"),
+        format!("at most {MAX_SIGNALS} signals over all listeners[].signals, so that the metrics stay small"),
     );
     let mut names = BTreeSet::new();
     let mut addresses = vec![("admin.address".to_owned(), config.admin.address)];
@@ -142,6 +148,8 @@ fn listeners(config: &Config, problems: &mut Problems) {
             &[&field("authentication")],
             "at least one kind of credentials is needed",
         );
+        once_each(&listener.signals, &field("signals"), problems);
+        once_each(&listener.authentication, &field("authentication"), problems);
         trusted::check(listener, &field, problems);
         if let Some(tls) = &listener.tls {
             for (key, file) in [("tls.cert_file", &tls.cert_file), ("tls.key_file", &tls.key_file)] {
@@ -152,6 +160,14 @@ fn listeners(config: &Config, problems: &mut Problems) {
                 );
             }
         }
+    }
+}
+
+/// An entry that stands twice says nothing more; another one was meant.
+fn once_each<T: PartialEq>(list: &[T], field: &str, problems: &mut Problems) {
+    for (index, entry) in list.iter().enumerate() {
+        let first = list.iter().position(|other| other == entry);
+        problems.unless(first == Some(index), &[&format!("{field}.{index}")], "stands here twice");
     }
 }
 
@@ -219,6 +235,24 @@ fn authority(config: &Config, problems: &mut Problems) {
         ),
     );
     problems.unless(gitlab.max_concurrency > 0, &["gitlab.max_concurrency"], "must be at least 1");
+    problems.unless(
+        (0.0..=1.0).contains(&gitlab.retry_ratio),
+        &["gitlab.retry_ratio"],
+        "must be from 0 to 1",
+    );
+    problems.unless(
+        gitlab.ramp <= MAX_RAMP,
+        &["gitlab.ramp"],
+        "must be at most 1m: until then few are asked",
+    );
+    let breaker = &gitlab.breaker;
+    problems.unless(breaker.faults > 0, &["gitlab.breaker.faults"], "must be at least 1");
+    problems.unless((0.0..=1.0).contains(&breaker.ratio), &["gitlab.breaker.ratio"], "must be from 0 to 1");
+    problems.unless(
+        (Duration::from_secs(1)..=MAX_OPEN).contains(&breaker.max_open),
+        &["gitlab.breaker.max_open"],
+        "must be from 1s to 30s: for so long a GitLab that answers again goes unnoticed",
+    );
 }
 
 fn headers(config: &Config, problems: &mut Problems) {
@@ -369,7 +403,7 @@ fn collector(config: &Config, problems: &mut Problems) {
         &["collector.endpoints"],
         format!("at most {MAX_ENDPOINTS} endpoints: one DNS name can stand for many"),
     );
-    let mut seen = BTreeSet::new();
+    once_each(&collector.endpoints, "collector.endpoints", problems);
     for (index, text) in collector.endpoints.iter().enumerate() {
         let field = format!("collector.endpoints.{index}");
         if !is_endpoint(text) {
@@ -378,7 +412,6 @@ fn collector(config: &Config, problems: &mut Problems) {
                 "must be http://host:port or https://host:port, with the port and without a path",
             );
         }
-        problems.unless(seen.insert(text), &[&field], "the same endpoint stands here twice");
         if let Some(own) = own_listener(config, text) {
             problems.add(
                 &[&field, &format!("listeners.{own}.address")],

@@ -68,7 +68,8 @@ settings! {
         max_inflated_size: ByteSize = ByteSize(16 << 20);
         /// Most inflated bytes for one byte on the wire, past the first 64 KiB.
         max_ratio: u32 = 200;
-        /// How much of each span, metric, log record and profile is read: full, or structure, which leaves text that is not UTF-8 and values nested without end to the collector.
+        /// How much of each span, metric, log record and profile is read: full, or structure, which reads what stands in them but of
+        /// attributes, events and links only trace ids, and leaves the rest (text that is not UTF-8, values nested without end) to the collector.
         depth: Depth = Depth::Full;
         /// Longest time for the request head, and for a TLS handshake.
         header_timeout: Duration = Duration::from_secs(5), as "super::units::duration";

@@ -21,7 +21,7 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
-pub use authority::{Cache, Fixed, Gitlab};
+pub use authority::{Breaker, Cache, Fixed, Gitlab};
 pub use listener::{Admin, Authentication, Client, Intake, Listener, ListenerTls, Shutdown, TlsVersion};
 pub use load::{Mistake, Mistakes};
 pub use outlets::{ClientTls, Collector, Log, LogFormat, LogLevel, Protocol};
@@ -35,7 +35,7 @@ use settings::settings;
 settings! {
     /// The whole configuration file.
     pub struct Config {
-        /// Where runners push to; at most 12 addresses.
+        /// Where runners push to; at most 12 addresses, and at most 12 signals over all of them.
         listeners: Vec<Listener> = vec![Listener::default()], holds Listener;
         /// The operator's own listener: metrics and probes.
         admin: Admin = Admin::default(), holds Admin;

@@ -52,10 +52,13 @@ pub struct Metrics {
     connections: Family<ListenerLabels, Gauge>,
     connection_errors: Family<ReasonLabels, Counter>,
     spans: Family<SpanLabels, Counter>,
+    foreign: Family<SignalLabels, Counter>,
     verdicts: Family<VerdictLabels, Counter>,
     cache_entries: Family<KindLabels, Gauge>,
     authority_requests: Family<OutcomeLabels, Counter>,
     authority_duration: Histogram,
+    authority_shed: Family<WhyLabels, Counter>,
+    authority_breaker: Gauge,
     limit_decisions: Family<LimitLabels, Counter>,
     stripped: Counter,
     unknown_fields: Counter,
@@ -108,6 +111,11 @@ struct SpanLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SignalLabels {
+    signal: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct VerdictLabels {
     source: &'static str,
     verdict: &'static str,
@@ -121,6 +129,11 @@ struct KindLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct WhyLabels {
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -212,10 +225,13 @@ impl Metrics {
             connections: add(to, &table::CONNECTIONS, Family::default()),
             connection_errors: add(to, &table::CONNECTION_ERRORS, Family::default()),
             spans: add(to, &table::SPANS, Family::default()),
+            foreign: add(to, &table::FOREIGN, Family::default()),
             verdicts: add(to, &table::VERDICTS, Family::default()),
             cache_entries: add(to, &table::CACHE_ENTRIES, Family::default()),
             authority_requests: add(to, &table::AUTHORITY_REQUESTS, Family::default()),
             authority_duration: add(to, &table::AUTHORITY_DURATION, seconds()),
+            authority_shed: add(to, &table::AUTHORITY_SHED, Family::default()),
+            authority_breaker: add(to, &table::AUTHORITY_BREAKER, Gauge::default()),
             limit_decisions: add(to, &table::LIMIT_DECISIONS, Family::default()),
             stripped: add(to, &table::STRIPPED, Counter::default()),
             unknown_fields: add(to, &table::UNKNOWN_FIELDS, Counter::default()),
@@ -230,6 +246,9 @@ impl Metrics {
         // Rates over a counter that appears with its first event miss that event: these must not.
         for outcome in ["applied", "refused"] {
             drop(metrics.config_reloads.get_or_create(&OutcomeLabels { outcome }));
+        }
+        for reason in ["busy", "breaker_open", "paused"] {
+            drop(metrics.authority_shed.get_or_create(&WhyLabels { reason }));
         }
         for source in ["hit", "miss", "shared", "stale", "refresh"] {
             for verdict in ["allow", "deny", "undetermined"] {
@@ -280,6 +299,13 @@ impl Metrics {
         }
     }
 
+    /// Items of another trace came. `signal`: traces, metrics, logs, profiles.
+    pub fn foreign_items(&self, signal: &'static str, count: u64) {
+        if count > 0 {
+            self.foreign.get_or_create(&SignalLabels { signal }).inc_by(count);
+        }
+    }
+
     /// A request came in (`+1`) or was answered (`-1`).
     pub fn in_flight_requests(&self, change: i64) {
         self.in_flight_requests.inc_by(change);
@@ -305,6 +331,16 @@ impl Metrics {
     pub fn authority_request(&self, outcome: &'static str, duration: Duration) {
         self.authority_requests.get_or_create(&OutcomeLabels { outcome }).inc();
         self.authority_duration.observe(duration.as_secs_f64());
+    }
+
+    /// A question was not asked, to spare the authority. `reason`: busy, `breaker_open`, paused.
+    pub fn authority_shed(&self, reason: &'static str) {
+        self.authority_shed.get_or_create(&WhyLabels { reason }).inc();
+    }
+
+    /// The breaker before the authority: 0 closed, 1 half open, 2 open.
+    pub fn authority_breaker(&self, state: i64) {
+        self.authority_breaker.set(state);
     }
 
     /// A limit was asked. `decision`: allowed, refused, `would_refuse`.

@@ -52,21 +52,27 @@ rows! {
     SPANS: "counter" "spangate_spans_total" {
         "listener": "`listeners[].name`", "outcome": "forwarded, oversize, budget, refused, foreign"
     } "Spans by what became of them (foreign: of another trace than the job's; in shadow mode they still go on)";
+    FOREIGN: "counter" "spangate_foreign_items_total" { "signal": "traces, metrics, logs, profiles" }
+        "Spans, metrics, log records and profiles of another trace than the job's; in shadow mode they still go on";
     VERDICTS: "counter" "spangate_verdicts_total" {
         "source": "hit, miss, shared, stale, refresh", "verdict": "allow, deny, undetermined"
     } "Verdicts about token pairs by where they came from";
     CACHE_ENTRIES: "gauge" "spangate_cache_entries" { "kind": "positive, negative" } "Verdicts kept";
     AUTHORITY_REQUESTS: "counter" "spangate_authority_requests_total" {
-        "outcome": "allow, deny, timeout, unreachable, throttled, status, bad_answer, busy"
+        "outcome": "allow, deny, timeout, unreachable, throttled, status, bad_answer, no_authority"
     } "Questions to the authority";
     AUTHORITY_DURATION: "histogram" "spangate_authority_duration_seconds" {} "Time for one question to the authority";
+    AUTHORITY_SHED: "counter" "spangate_authority_shed_total" { "reason": "busy, breaker_open, paused" }
+        "Questions that were not asked, to spare the authority";
+    AUTHORITY_BREAKER: "gauge" "spangate_authority_breaker_state" {}
+        "Whether the authority is asked: 0 closed (yes), 1 half open (one probe), 2 open (no)";
     LIMIT_DECISIONS: "counter" "spangate_limit_decisions_total" {
         "limit": "runner_requests, job_requests, job_spans, job_bytes, job_span_budget, client_failures",
         "decision": "allowed, refused, would_refuse"
     } "Limits asked";
     STRIPPED: "counter" "spangate_resource_attributes_stripped_total" {}
         "Protected attributes removed from what senders sent";
-    UNKNOWN_FIELDS: "counter" "spangate_unknown_fields_dropped_total" {} "Unknown fields dropped outside of spans";
+    UNKNOWN_FIELDS: "counter" "spangate_unknown_fields_dropped_total" {} "Unknown fields dropped outside of items";
     COLLECTOR_REQUESTS: "counter" "spangate_collector_requests_total" {
         "endpoint": "index in `collector.endpoints`",
         "outcome": "ok, refused, too_large, throttled, unavailable, timeout, unreachable, bad_answer"
@@ -92,7 +98,7 @@ pub fn reference() -> String {
         "# Metrics\n\n\
          `GET /metrics` on the admin listener, in the OpenMetrics text format. Histograms also have `_sum`, `_count`\n\
          and `_bucket{le}`. Label sets are closed: no token, job, project or runner is ever a label, and a replica\n\
-         never has more than 2,000 series (about a hundred for each listener in use). Most series with labels appear\n\
+         never has more than 2,000 series (about a hundred for each listener and signal in use). Most series with labels appear\n\
          when they first count.\n\n\
          Most to watch: the rate of `spangate_requests_total` by `outcome`, `spangate_verdicts_total{verdict=\"undetermined\"}`\n\
          (the authority is in trouble; runners get 503 and try again), `spangate_collector_requests_total{outcome!=\"ok\"}`,\n\

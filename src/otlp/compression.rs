@@ -17,6 +17,11 @@ const LARGEST_GUESS: usize = 1 << 20;
 /// Shortest buffer that is worth setting up.
 const SMALLEST_GUESS: usize = 512;
 
+/// Most gzip members or zstd frames in one body, skippable ones included. Each has to be set up, and an
+/// empty one adds nothing that a bound on the output could see. OTLP exporters write one; an encoder
+/// that begins a new one every 64 KiB (BGZF) needs 256 for 16 MiB.
+const MOST_PARTS: usize = 1_024;
+
 /// The level of both encodings on the way out: the collector is near, the processor is what is scarce.
 /// It does not depend on the level at which a body came in.
 ///
@@ -62,6 +67,10 @@ pub enum InflateError {
     /// Not what its encoding says, or cut short, or followed by other bytes.
     #[error("the body is not valid in its content encoding")]
     Corrupt,
+    /// More gzip members or zstd frames than 1,024. A smaller batch would not help, so this is no
+    /// matter of length.
+    #[error("the body has more than 1024 gzip members or zstd frames")]
+    TooManyParts,
 }
 
 impl Encoding {
@@ -88,7 +97,8 @@ impl Encoding {
 /// Inflates a whole body within `caps`. `Identity` gives the input back (checked for size too).
 ///
 /// Gzip bodies may have several members and zstd bodies several frames, as RFC 1952 (section 2.2)
-/// and RFC 8878 (section 3) allow; checksums are verified. A body of no bytes is neither.
+/// and RFC 8878 (section 3) allow, but not more than 1,024; checksums are verified. A body of no bytes
+/// is neither.
 ///
 /// # Errors
 /// See [`InflateError`].

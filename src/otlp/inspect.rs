@@ -1,6 +1,7 @@
 //! One strict pass over an export request: is it well formed, does every item belong to the trace,
 //! how many items are there and how many are too long. It never changes a byte.
 
+mod references;
 mod rules;
 mod text;
 mod walk;
@@ -67,14 +68,18 @@ impl From<WireError> for Malformed {
     }
 }
 
-/// Reads a whole request once, every message of it, without allocating.
+/// Reads a whole request once, every message of it, without allocating; of profiles the attributes of
+/// resources and scopes a second time, for what they name of the dictionary.
 ///
 /// # Errors
-/// [`Malformed`] for anything that two readers could read differently (otlp-rules, section 2).
+/// [`Malformed`] for anything that two readers could read differently, and for a place in the dictionary
+/// that no reader can look up.
 pub fn inspect(signal: Signal, body: &[u8], rules: &Rules) -> Result<Inspection, Malformed> {
     let schema = schema::of(signal);
     let mut walk = walk::Walk::new(rules, schema.item.owns_trace);
     walk.message::<false>(schema.request, Reader::new(body), 0)?;
+    // After the walk: what it has not read to the last byte could be nested without end.
+    references::resolve(schema, body)?;
     Ok(walk.end())
 }
 

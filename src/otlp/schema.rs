@@ -23,11 +23,16 @@ pub(super) use look::Look;
 /// Deepest nesting of `AnyValue` in `AnyValue` (arrays and lists), the outermost one counted.
 pub(super) const MAX_NESTING: u32 = 32;
 
+/// Every reader cuts an int32 down to its 32 bits.
+pub(super) const INT32: u64 = 0xFFFF_FFFF;
+
 /// Most `ResourceX` entries in one request. It bounds what the stamp can add to a request.
 pub(super) const MAX_RESOURCES: u64 = 1_000;
 
 /// Fields that have one number in every signal, and those that the rewriter looks for by number.
 pub(super) mod number {
+    /// `ExportXServiceRequest.resource_x`
+    pub(in super::super) const ENTRIES: u32 = 1;
     /// `ExportProfilesServiceRequest.dictionary`
     pub(in super::super) const DICTIONARY: u32 = 2;
     /// `ProfilesDictionary.string_table`
@@ -50,18 +55,26 @@ pub(super) mod number {
     pub(in super::super) const DESCRIPTION_KEYS: u32 = 4;
     /// `ScopeX.scope`
     pub(in super::super) const SCOPE: u32 = 1;
+    /// `InstrumentationScope.attributes`
+    pub(in super::super) const SCOPE_ATTRIBUTES: u32 = 3;
     /// `ScopeX.spans`, `.log_records`, `.metrics`, `.profiles`
     pub(in super::super) const ITEMS: u32 = 2;
     /// `KeyValue.key`
     pub(in super::super) const KEY: u32 = 1;
-    /// `KeyValue.key_strindex`
-    pub(in super::super) const KEY_STRINDEX: u32 = 3;
     /// `KeyValue.value`
     pub(in super::super) const VALUE: u32 = 2;
-    /// `AnyValue.string_value`
-    pub(in super::super) const STRING_VALUE: u32 = 1;
+    /// `KeyValue.key_strindex`
+    pub(in super::super) const KEY_STRINDEX: u32 = 3;
+    /// `AnyValue.array_value`
+    pub(in super::super) const ARRAY_VALUE: u32 = 5;
+    /// `AnyValue.kvlist_value`
+    pub(in super::super) const KVLIST_VALUE: u32 = 6;
     /// `AnyValue.string_value_strindex`
     pub(in super::super) const STRING_VALUE_STRINDEX: u32 = 8;
+    /// `ArrayValue.values`, `KeyValueList.values`
+    pub(in super::super) const VALUES: u32 = 1;
+    /// `AnyValue.string_value`
+    pub(in super::super) const STRING_VALUE: u32 = 1;
 }
 
 /// An id of fixed length; an empty one is the same as none.

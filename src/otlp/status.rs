@@ -91,8 +91,8 @@ impl Status {
         json.to_string().into()
     }
 
-    /// Reads the delay that the first `google.rpc.RetryInfo` of an encoded `google.rpc.Status` asks
-    /// for: the body of an OTLP/HTTP refusal, or `grpc-status-details-bin` once decoded.
+    /// Reads the delay of an encoded `google.rpc.Status`, in the first `google.rpc.RetryInfo` that has
+    /// one: the body of an OTLP/HTTP refusal, or `grpc-status-details-bin` once decoded.
     ///
     /// `None` also for a status that is malformed anywhere, and for a delay that is negative or longer
     /// than protobuf allows: a hint that can't be trusted is no hint. The cost is one pass; how

@@ -104,7 +104,7 @@ impl Payload {
         })
         .map_err(|error| match error {
             InflateError::TooLarge | InflateError::Ratio => Rejection::InflatedTooLarge,
-            InflateError::Corrupt => Rejection::Malformed(error.to_string()),
+            InflateError::Corrupt | InflateError::TooManyParts => Rejection::Malformed(error.to_string()),
         })?;
         if is_compressed {
             permit.grow(inflated.len()).map_err(Rejection::Body)?;

@@ -86,7 +86,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(15);
 const SOON: Retry = Retry::After(SHORTEST_RETRY);
 
 impl Rejection {
-    /// The one exhaustive match: contract, section 3.
+    /// The one exhaustive match; docs/operating.md has it as tables.
     fn form(&self) -> Form {
         use Retry::{After, Never};
         let (http, grpc, retry, label) = match self {
@@ -101,6 +101,12 @@ impl Rejection {
             Self::Failures(wait) => (429, Code::ResourceExhausted, After(*wait), "client_failures"),
             Self::Undetermined(Undetermined::Throttled) => {
                 (429, Code::ResourceExhausted, SOON, "authority_throttled")
+            }
+            Self::Undetermined(Undetermined::Paused(wait)) => {
+                (429, Code::ResourceExhausted, After(*wait), "authority_throttled")
+            }
+            Self::Undetermined(Undetermined::BreakerOpen(wait)) => {
+                (503, Code::Unavailable, After(*wait), "undetermined")
             }
             Self::Undetermined(_) => (503, Code::Unavailable, SOON, "undetermined"),
             Self::Limited(limit, wait) => (429, Code::ResourceExhausted, After(*wait), limit.label()),
@@ -179,7 +185,9 @@ impl Rejection {
                 "no name of the client certificate is known on this listener".into()
             }
             Self::Failures(_) => "too many failed attempts from this address".into(),
-            Self::Undetermined(Undetermined::Throttled) => "GitLab limits how often it can be asked".into(),
+            Self::Undetermined(Undetermined::Throttled | Undetermined::Paused(_)) => {
+                "GitLab limits how often it can be asked".into()
+            }
             Self::Undetermined(_) => "the tokens cannot be checked at the moment".into(),
             Self::Limited(limit, _) => format!("the limit {} is used up for now", limit.label()),
             Self::Body(error) => error.to_string(),

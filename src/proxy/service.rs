@@ -96,11 +96,12 @@ fn record(
         duration,
         body_bytes: notes.body_bytes,
     });
+    gateway.metrics.foreign_items(signal, notes.items.foreign);
     if notes.route.is_some_and(|route| route.signal.limits_items()) {
         gateway.metrics.items(listener, notes.items);
     }
 
-    let seen = Seen { arrival, protocol, outcome, status, duration };
+    let seen = Seen { arrival, signal, protocol, outcome, status, duration };
     seen.access_line(notes);
     if let Some(rejection) = rejection {
         seen.refusal_line(gateway, rejection);
@@ -109,6 +110,7 @@ fn record(
 
 struct Seen<'a> {
     arrival: &'a Arrival<'a>,
+    signal: &'static str,
     protocol: &'static str,
     outcome: &'static str,
     status: StatusCode,
@@ -121,6 +123,7 @@ impl Seen<'_> {
             correlation_id = %self.arrival.correlation_id,
             listener = %self.arrival.peer.listener,
             remote_ip = %self.arrival.peer.address.ip(),
+            signal = self.signal,
             protocol = self.protocol,
             outcome = self.outcome,
             http_status_code = self.status.as_u16(),
@@ -144,6 +147,7 @@ impl Seen<'_> {
                 correlation_id = %self.arrival.correlation_id,
                 listener = %self.arrival.peer.listener,
                 remote_ip = %self.arrival.peer.address.ip(),
+                signal = self.signal,
                 protocol = self.protocol,
                 reason = self.outcome,
                 http_status_code = self.status.as_u16(),

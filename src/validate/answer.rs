@@ -39,11 +39,11 @@ pub(super) enum Head {
 
 /// A well-formed 200.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Positive {
-    pub(super) trace_id: TraceId,
-    pub(super) claims: Claims,
-    pub(super) expires_at: Option<u64>,
-    pub(super) max_age: Option<Duration>,
+pub(crate) struct Positive {
+    pub(crate) trace_id: TraceId,
+    pub(crate) claims: Claims,
+    pub(crate) expires_at: Option<u64>,
+    pub(crate) max_age: Option<Duration>,
 }
 
 /// Reads status and headers. `signed_at`: when our own header was signed (Unix seconds), if it was.
@@ -91,25 +91,57 @@ fn is_timely(signed_at: u64, headers: &HeaderMap) -> bool {
     date.is_none_or(|date| Signer::is_timely(signed_at, unix_seconds_of(date)))
 }
 
-/// Every field that the contract names, of any JSON type; unknown ones are ignored, one that comes
-/// twice is an error, because two readers could take either.
-#[derive(Deserialize)]
-struct Fields {
-    trace_id: Option<Value>,
-    job_id: Option<Value>,
-    pipeline_id: Option<Value>,
-    pipeline_source: Option<Value>,
-    root_pipeline_id: Option<Value>,
-    project_id: Option<Value>,
-    project_path: Option<Value>,
-    namespace_id: Option<Value>,
-    root_namespace_id: Option<Value>,
-    organization_id: Option<Value>,
-    cell_id: Option<Value>,
-    runner_id: Option<Value>,
-    runner_type: Option<Value>,
-    runner_manager_system_xid: Option<Value>,
-    expires_at: Option<Value>,
+/// The facts of the contract, one row each: the field and how it is read. `Fields`, the reading and the
+/// list that others hold against it come from these rows, so that they can't part.
+macro_rules! facts {
+    ($($name:ident: $read:ident,)+) => {
+        /// Every field that the contract names, of any JSON type; unknown ones are ignored, one that
+        /// comes twice is an error, because two readers could take either.
+        #[derive(Deserialize)]
+        struct Fields {
+            trace_id: Option<Value>,
+            expires_at: Option<Value>,
+            $($name: Option<Value>,)+
+        }
+
+        impl Fields {
+            fn claims(self) -> Claims {
+                Claims { $($name: $read(self.$name),)+ }
+            }
+
+            /// The optional fields that have a value which can't be read.
+            fn unreadable(&self) -> Vec<&'static str> {
+                let mut names = Vec::new();
+                $(if self.$name.is_some() && $read(self.$name.clone()).is_none() {
+                    names.push(stringify!($name));
+                })+
+                if self.expires_at.as_ref().is_some_and(|value| seconds(value).is_none()) {
+                    names.push("expires_at");
+                }
+                names
+            }
+        }
+
+        /// The optional fields that are read.
+        #[cfg(test)]
+        pub(super) const OPTIONAL_FIELDS: &[&str] = &[$(stringify!($name),)+ "expires_at"];
+    };
+}
+
+facts! {
+    job_id: id,
+    pipeline_id: id,
+    pipeline_source: text,
+    root_pipeline_id: id,
+    project_id: id,
+    project_path: text,
+    namespace_id: id,
+    root_namespace_id: id,
+    organization_id: id,
+    cell_id: id,
+    runner_id: id,
+    runner_type: text,
+    runner_manager_system_xid: text,
 }
 
 /// Reads the body of a 200.
@@ -118,12 +150,7 @@ struct Fields {
 /// better than no telemetry for a whole fleet. An unreadable `expires_at` is the exception, because it
 /// bounds how long the verdict may be believed: then it is not kept at all.
 pub(super) fn positive(headers: &HeaderMap, body: &[u8]) -> Result<Positive, Undetermined> {
-    // A list would be read as a struct, too, its members by position.
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Undetermined::BadAnswer("the body is no JSON object"));
-    }
-    let fields: Fields = serde_json::from_slice(body)
-        .map_err(|_| Undetermined::BadAnswer("the body is no JSON object with each field once"))?;
+    let fields = fields(body)?;
     let trace_id = fields
         .trace_id
         .as_ref()
@@ -132,22 +159,27 @@ pub(super) fn positive(headers: &HeaderMap, body: &[u8]) -> Result<Positive, Und
         .ok_or(Undetermined::BadAnswer("trace_id is not 32 lower-case hex digits other than all zero"))?;
     let expires_at = fields.expires_at.as_ref().map(seconds);
     let max_age = cache_control::max_age(headers).filter(|_| expires_at != Some(None));
-    let claims = Claims {
-        job_id: id(fields.job_id),
-        pipeline_id: id(fields.pipeline_id),
-        pipeline_source: text(fields.pipeline_source),
-        root_pipeline_id: id(fields.root_pipeline_id),
-        project_id: id(fields.project_id),
-        project_path: text(fields.project_path),
-        namespace_id: id(fields.namespace_id),
-        root_namespace_id: id(fields.root_namespace_id),
-        organization_id: id(fields.organization_id),
-        cell_id: id(fields.cell_id),
-        runner_id: id(fields.runner_id),
-        runner_type: text(fields.runner_type),
-        runner_manager_system_xid: text(fields.runner_manager_system_xid),
-    };
-    Ok(Positive { trace_id, claims, expires_at: expires_at.flatten(), max_age })
+    Ok(Positive { trace_id, claims: fields.claims(), expires_at: expires_at.flatten(), max_age })
+}
+
+/// Whether a body is a JSON object in which no field comes twice that is read.
+pub(super) fn is_object(body: &[u8]) -> bool {
+    fields(body).is_ok()
+}
+
+/// The optional fields of a 200 that [`positive`] takes for absent though they have a value: of an odd
+/// type, form or length.
+pub(super) fn unreadable(body: &[u8]) -> Vec<&'static str> {
+    fields(body).map_or_else(|_| Vec::new(), |fields| fields.unreadable())
+}
+
+fn fields(body: &[u8]) -> Result<Fields, Undetermined> {
+    // A list would be read as a struct, too, its members by position.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Undetermined::BadAnswer("the body is no JSON object"));
+    }
+    serde_json::from_slice(body)
+        .map_err(|_| Undetermined::BadAnswer("the body is no JSON object with each field once"))
 }
 
 /// A positive id that a signed 64-bit attribute can hold.

@@ -211,6 +211,14 @@ pub(super) fn verified<'a>(
     rows_of(sets).filter_map(move |row| Some((row.key, row.value(&facts)?)))
 }
 
+/// The same, each with what its value is made of, in the words of the reference.
+pub(super) fn told<'a>(
+    sets: &[AttributeSet],
+    facts: Facts<'a>,
+) -> impl Iterator<Item = (&'static str, Verified<'a>, &'static str)> {
+    rows_of(sets).filter_map(move |row| Some((row.key, row.value(&facts)?, row.from)))
+}
+
 /// An id that an attribute can hold; one out of range is left out, never wrapped into another's.
 fn signed(id: Option<u64>) -> Option<i64> {
     id.and_then(|id| i64::try_from(id).ok())

@@ -30,6 +30,16 @@ pub fn max_age(headers: &HeaderMap) -> Option<Duration> {
     seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs)
 }
 
+/// Whether the answer as a whole is for its receiver alone. The gateway does not ask; a shared cache
+/// on the way would.
+pub(crate) fn is_private(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());
+    lines
+        .flat_map(Directives)
+        .flatten()
+        .any(|directive| directive.name.eq_ignore_ascii_case("private") && directive.value.is_none())
+}
+
 /// A number in decimal digits only: no sign, no space.
 fn decimal(digits: &str) -> Option<u64> {
     // The largest that RFC 9111 wants understood is 2^31; longer ones are a mistake, not a wish.
@@ -132,6 +142,24 @@ mod tests {
             &["s-maxage=5, max-age=60, unheard-of=1"],
         ] {
             assert_eq!(max_age(lines), Some(Duration::from_mins(1)), "{lines:?}");
+        }
+    }
+
+    /// Scenario: answers for one receiver in the spellings that HTTP allows, and answers for any.
+    /// Guarantees: `private` is found beside other directives and not in a word, a quoted text or a list of fields.
+    #[test]
+    fn private_answers_are_told() {
+        for (line, private) in [
+            ("private, max-age=60", true),
+            ("max-age=60 , Private", true),
+            ("max-age=60", false),
+            ("public, max-age=60", false),
+            ("privately, max-age=60", false),
+            ("x=\"private\", max-age=60", false),
+            ("private=\"set-cookie\", max-age=60", false),
+        ] {
+            let headers = HeaderMap::from_iter([(CACHE_CONTROL, HeaderValue::from_static(line))]);
+            assert_eq!(super::is_private(&headers), private, "{line}");
         }
     }
 

@@ -19,9 +19,9 @@ use super::BuildError;
 pub(in crate::validate) use trusted::Sender;
 
 /// Longest runner token in bytes. Routable ones reach 333.
-const MAX_RUNNER_TOKEN: usize = 512;
+pub(super) const MAX_RUNNER_TOKEN: usize = 512;
 /// Longest job token in bytes. Signed ones are about 0.8 to 1.2 KB.
-const MAX_JOB_TOKEN: usize = 4096;
+pub(super) const MAX_JOB_TOKEN: usize = 4096;
 /// Longest bearer token in bytes. Cloud providers' and GitLab's own are about 1 to 2 KB.
 const MAX_BEARER_TOKEN: usize = 8192;
 
@@ -162,6 +162,11 @@ pub struct Accepts {
     pub pair: bool,
     /// A bearer token: a JWT of an `OpenID` provider.
     pub bearer: bool,
+}
+
+impl Accepts {
+    /// Token pairs only.
+    pub const PAIR: Self = Self { pair: true, bearer: false };
 }
 
 /// Parsed credentials. Tokens live in buffers that are wiped when the last owner lets go.

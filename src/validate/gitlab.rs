@@ -1,5 +1,5 @@
-//! The authority proper: one call to GitLab Rails, with its budget of time, its one retry and its
-//! cap on questions in flight. It never caches, and never takes trouble for a denial.
+//! The authority proper: one call to GitLab Rails, with its budget of time and its one retry. It never
+//! caches, never takes trouble for a denial, and leaves to [`super::guard`] whether to ask at all.
 //!
 //! What no single answer shows: with a wrong `gitlab.secret_file`, or without one that it needs,
 //! GitLab may answer 401 to every question, in the same form as for a bad token. By the contract that
@@ -13,10 +13,8 @@ use http::{
     header::{ACCEPT, CONTENT_TYPE},
 };
 use reqwest::{Client, Request, Response, Url, redirect};
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::{Instant, sleep, timeout_at},
-};
+use tokio::time::{Instant, sleep, timeout_at};
+use tower::retry::budget::{Budget as _, TpsBudget};
 
 use crate::{
     config::{self, ClientTls},
@@ -35,7 +33,9 @@ use super::{
 };
 
 /// Longest body of an answer, in bytes.
-const MAX_ANSWER: usize = 64 << 10;
+pub(super) const MAX_ANSWER: usize = 64 << 10;
+/// The versions of HTTP that GitLab is asked in over TLS.
+pub(super) const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
 /// What the one retry waits: enough for a balancer to take a dead backend out, little of the budget.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// What must be left of the budget for the pause and a call that has a chance.
@@ -46,8 +46,8 @@ const IDLE: Duration = Duration::from_secs(30);
 /// Log lines a second for one kind of trouble.
 const LINES_PER_SECOND: u32 = 5;
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Asks GitLab about token pairs.
 pub struct Gitlab {
@@ -56,10 +56,8 @@ pub struct Gitlab {
     names: HeaderNames,
     signer: Option<Signer>,
     timeout: Duration,
-    /// Questions in flight.
-    places: Semaphore,
-    /// Questions that wait for a place.
-    queue: Semaphore,
+    /// Pays for second tries, so that they never multiply the load of a GitLab in trouble.
+    retries: TpsBudget,
     identity: IdentityPolicy,
     digester: Arc<Digester>,
     metrics: Arc<Metrics>,
@@ -68,8 +66,8 @@ pub struct Gitlab {
 }
 
 /// An attempt that brought no verdict.
-struct Failure {
-    trouble: Undetermined,
+pub(super) struct Failure {
+    pub(super) trouble: Undetermined,
     /// Whether nothing was decided anywhere, so that asking once more can help.
     retry: bool,
 }
@@ -101,13 +99,12 @@ impl Gitlab {
             return Err(BuildError::setting("gitlab.max_concurrency", "is zero: no question could be asked"));
         }
         Ok(Self {
-            client: client(config)?,
+            client: client(config, ALPN)?,
             url,
             names,
             signer,
             timeout: config.timeout,
-            places: Semaphore::new(config.max_concurrency.min(Semaphore::MAX_PERMITS)),
-            queue: Semaphore::new(config.max_queue.min(Semaphore::MAX_PERMITS)),
+            retries: retries(config.retry_ratio),
             identity,
             digester,
             metrics,
@@ -139,38 +136,20 @@ impl Gitlab {
     }
 
     async fn ask_within_budget(&self, question: &Question) -> Result<Verdict, Undetermined> {
-        let started = Instant::now();
-        // Waiting for a place counts too: the sender sees one wait, not two.
-        let end =
-            started.checked_add(self.timeout).map_or(question.deadline, |end| end.min(question.deadline));
-        let _place = match self.place(end).await {
-            Ok(place) => place,
-            Err(trouble) => {
-                self.metrics.authority_request(trouble.label(), started.elapsed());
-                return Err(trouble);
-            }
-        };
+        let end = Instant::now()
+            .checked_add(self.timeout)
+            .map_or(question.deadline, |end| end.min(question.deadline));
+        self.retries.deposit();
         let failure = match self.attempt(question, end).await {
             Ok(verdict) => return Ok(verdict),
             Err(failure) => failure,
         };
-        if !failure.retry || end.saturating_duration_since(Instant::now()) < RETRY_NEEDS {
+        let is_in_time = end.saturating_duration_since(Instant::now()) >= RETRY_NEEDS;
+        if !failure.retry || !is_in_time || !self.retries.withdraw() {
             return Err(failure.trouble);
         }
         sleep(RETRY_PAUSE).await;
         self.attempt(question, end).await.map_err(|failure| failure.trouble)
-    }
-
-    /// A place among the questions in flight, at once or after a bounded wait in a bounded queue.
-    async fn place(&self, end: Instant) -> Result<SemaphorePermit<'_>, Undetermined> {
-        if let Ok(place) = self.places.try_acquire() {
-            return Ok(place);
-        }
-        let _queued = self.queue.try_acquire().map_err(|_| Undetermined::Busy)?;
-        match timeout_at(end, self.places.acquire()).await {
-            Ok(Ok(place)) => Ok(place),
-            _ => Err(Undetermined::Busy),
-        }
     }
 
     /// One call, counted: two for a question that was asked again.
@@ -205,10 +184,8 @@ impl Gitlab {
     /// The question as GitLab gets it; `None` if a value can't stand in a header, which the checks on
     /// arrival rule out.
     fn request(&self, question: &Question, pair: Pair<'_>, now: u64) -> Option<Request> {
-        let mut request = Request::new(Method::POST, self.url.clone());
+        let mut request = blank(self.url.clone());
         let headers = request.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(self.names.runner_token.clone(), secret(pair.runner_token)?);
         headers.insert(self.names.job_token.clone(), secret(pair.job_token)?);
         if let Ok(id) = HeaderValue::from_str(&question.correlation_id) {
@@ -218,7 +195,6 @@ impl Gitlab {
         if let Some(signer) = &self.signer {
             headers.insert(signer.header().clone(), signer.sign(now)?);
         }
-        *request.body_mut() = Some("{}".into());
         Some(request)
     }
 
@@ -274,7 +250,7 @@ impl fmt::Debug for Gitlab {
 }
 
 impl Failure {
-    fn transport(error: reqwest::Error) -> Self {
+    pub(super) fn transport(error: reqwest::Error) -> Self {
         let retry = error.is_connect();
         let trouble = if error.is_timeout() && !retry {
             Undetermined::Timeout
@@ -292,6 +268,17 @@ impl From<Undetermined> for Failure {
     }
 }
 
+/// A ratio of 0 allows none; else two a second are free, so that a quiet gateway has its second try, too.
+fn retries(ratio: f64) -> TpsBudget {
+    let ratio = if ratio > 0.0 { ratio.min(1.0) } else { 0.0 };
+    TpsBudget::new(Duration::from_secs(10), if ratio > 0.0 { 2 } else { 0 }, {
+        #[expect(clippy::cast_possible_truncation, reason = "a ratio needs no more digits")]
+        {
+            ratio as f32
+        }
+    })
+}
+
 /// The causes of an error, outermost first, without its URL.
 fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
@@ -300,7 +287,8 @@ fn describe(error: reqwest::Error) -> String {
     if causes.is_empty() { error.to_string() } else { causes.join(": ") }
 }
 
-async fn read(mut response: Response) -> Result<Vec<u8>, Failure> {
+/// The body of an answer, up to [`MAX_ANSWER`].
+pub(super) async fn read(mut response: Response) -> Result<Vec<u8>, Failure> {
     let too_long = || Failure::from(Undetermined::BadAnswer("the body is longer than 64 KiB"));
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(Failure::transport)? {
@@ -312,10 +300,20 @@ async fn read(mut response: Response) -> Result<Vec<u8>, Failure> {
     Ok(body)
 }
 
+/// A question that does not say yet about whom.
+pub(super) fn blank(url: Url) -> Request {
+    let mut request = Request::new(Method::POST, url);
+    let headers = request.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    *request.body_mut() = Some("{}".into());
+    request
+}
+
 /// A token as a header value that is kept out of `Debug` and of HTTP/2's compression tables.
 ///
 /// This copy is the HTTP client's and is not wiped; it ends when the request has been written.
-fn secret(token: &[u8]) -> Option<HeaderValue> {
+pub(super) fn secret(token: &[u8]) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_bytes(token).ok()?;
     value.set_sensitive(true);
     Some(value)
@@ -326,7 +324,7 @@ fn address(client: IpAddr) -> Option<HeaderValue> {
 }
 
 /// `url` and `auth_path` as one URL; a relative URL root stays in front.
-fn endpoint(config: &config::Gitlab) -> Result<Url, BuildError> {
+pub(super) fn endpoint(config: &config::Gitlab) -> Result<Url, BuildError> {
     let problem = |problem: &str| BuildError::setting("gitlab.url", problem);
     let mut url: Url =
         config.url.parse().map_err(|_| problem("is no URL: write it as https://gitlab.example.com"))?;
@@ -351,9 +349,10 @@ fn endpoint(config: &config::Gitlab) -> Result<Url, BuildError> {
     Ok(url)
 }
 
-fn client(config: &config::Gitlab) -> Result<Client, BuildError> {
+/// The HTTP client; `alpn`: the versions of HTTP that are offered over TLS, the preferred one first.
+pub(super) fn client(config: &config::Gitlab, alpn: &[&[u8]]) -> Result<Client, BuildError> {
     let trust = ClientTls { ca_file: config.ca_file.clone(), ..ClientTls::default() };
-    let tls = tls::client(&trust, &[b"h2", b"http/1.1"])?;
+    let tls = tls::client(&trust, alpn)?;
     Client::builder()
         .tls_backend_preconfigured(tls)
         .user_agent(concat!("spangate/", env!("CARGO_PKG_VERSION")))

@@ -3,6 +3,9 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+use serde_json::Value;
+
 use crate::{
     config::{AttributeSet, Config},
     otlp::{TraceId, rewrite::Stamp},
@@ -10,9 +13,20 @@ use crate::{
 
 use super::{
     Claims, Identity,
-    attributes::{self, Facts},
+    attributes::{self, Facts, Verified},
     credentials::{Credentials, Digester},
 };
+
+/// An attribute as an operator reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    /// Its key.
+    pub key: &'static str,
+    /// Its value, with its type.
+    pub value: Value,
+    /// What the value is made of: a field of the authority's answer, or a sentence.
+    pub from: &'static str,
+}
 
 /// How verified facts become an identity; the same for all verdicts under one configuration. Two that
 /// are equal write the same attributes.
@@ -67,11 +81,26 @@ impl IdentityPolicy {
         Identity { trace_id, claims, job_key, runner_key: credentials.runner_key(), stamp, trusted: None }
     }
 
+    /// What is written of a sender with these facts, for an operator's eyes.
+    #[must_use]
+    pub fn show(&self, claims: &Claims) -> Vec<Shown> {
+        let shown = |(key, value, from)| {
+            let value = match value {
+                Verified::Int(number) => Value::from(number),
+                Verified::Text(text) => Value::from(text),
+            };
+            Shown { key, value, from }
+        };
+        attributes::told(&self.sets, self.facts(claims)).map(shown).collect()
+    }
+
+    fn facts<'a>(&'a self, claims: &'a Claims) -> Facts<'a> {
+        Facts { claims, service_name: &self.service_name, gitlab_url: self.gitlab_url.as_deref() }
+    }
+
     /// The verified attributes, encoded.
     fn stamp(&self, claims: &Claims) -> Stamp {
-        let facts =
-            Facts { claims, service_name: &self.service_name, gitlab_url: self.gitlab_url.as_deref() };
-        let attributes: Vec<_> = attributes::verified(&self.sets, facts).collect();
+        let attributes: Vec<_> = attributes::verified(&self.sets, self.facts(claims)).collect();
         Stamp::new(attributes.iter().map(|(key, value)| (*key, value.encode())))
     }
 }

@@ -9,9 +9,13 @@ pub mod cache_control;
 pub mod credentials;
 pub mod fixed;
 pub mod gitlab;
+pub mod guard;
 mod identity;
 pub mod job_token;
 pub mod mtls;
+#[cfg(test)]
+mod openapi;
+pub(crate) mod probe;
 mod refusal_row;
 mod signer;
 mod timestamp;
@@ -26,7 +30,10 @@ use crate::otlp::{TraceId, rewrite::Stamp};
 
 use self::{credentials::Credentials, trusted::Trusted};
 
-pub use self::{build_error::BuildError, identity::IdentityPolicy};
+pub use self::{
+    build_error::BuildError,
+    identity::{IdentityPolicy, Shown},
+};
 
 /// An authority on credentials, or a cache in front of one.
 pub trait Validator: fmt::Debug + Send + Sync + 'static {
@@ -127,6 +134,12 @@ pub enum Undetermined {
     /// Our own cap on questions in flight is reached.
     #[error("too many questions to the authority are already in flight")]
     Busy,
+    /// The authority failed of late; it may be asked again after this long at the earliest.
+    #[error("the authority fails and is not asked for now")]
+    BreakerOpen(Duration),
+    /// The authority limited this runner's questions; they go on after this long.
+    #[error("the authority limited this runner's questions (429), which pause for now")]
+    Paused(Duration),
     /// No authority is there for this kind of credentials.
     #[error("no authority for this kind of credentials is configured")]
     NoAuthority,
@@ -143,6 +156,8 @@ impl Undetermined {
             Self::Status(_) => "status",
             Self::BadAnswer(_) => "bad_answer",
             Self::Busy => "busy",
+            Self::BreakerOpen(_) => "breaker_open",
+            Self::Paused(_) => "paused",
             Self::NoAuthority => "no_authority",
         }
     }

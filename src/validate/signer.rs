@@ -19,11 +19,11 @@ use super::{BuildError, credentials::own_header};
 
 const SECRET_KEY: &str = "gitlab.secret_file";
 /// Bytes of the shared secret: the convention of GitLab's KAS, Workhorse and Pages.
-const SECRET_LEN: usize = 32;
+pub(super) const SECRET_LEN: usize = 32;
 /// How far back a signature is good, for a GitLab whose clock is behind.
-const NOT_BEFORE: u64 = 5;
+pub(super) const NOT_BEFORE: u64 = 5;
 /// How long a signature is good: one call, its retry, and a GitLab whose clock is ahead.
-const LIFETIME: u64 = 30;
+pub(super) const LIFETIME: u64 = 30;
 
 /// Signs calls with the secret that GitLab shares with the gateway.
 #[derive(Debug)]

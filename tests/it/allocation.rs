@@ -184,6 +184,38 @@ fn no_protobuf_costs_ten_times_its_length() {
     }
 }
 
+/// Scenario: bodies of which every other two or three bytes would have to go, just past a power of two and far past it:
+/// unknown fields of resources and of log records' scopes, and in a profile's dictionary attributes under place 0.
+/// Guarantees: whether they are refused or rewritten, it costs less than ten times their length; the long ones are refused.
+#[test]
+fn what_would_have_to_be_cut_to_crumbs_is_refused() {
+    for parts in [1_028, 4_100, 65_540, 262_148] {
+        let resource = len(1, [len(3, [0x28, 0, 0x0A, 0]), vec![0x28, 0, 0x0A, 0]].concat());
+        let entities = len(1, len(3, [0x28, 0, 0x12, 0].repeat(parts)));
+        let traces = len(1, [entities, len(2, len(2, span(false)))].concat());
+        let split = len(1, [resource.repeat(parts), len(2, len(2, span(false)))].concat());
+        let logs = len(1, [len(2, []).repeat(2), [0x12, 4, 0x20, 0, 0x12, 0].repeat(parts)].concat());
+        let first = [len(5, "x"), len(6, []).repeat(parts)].concat();
+        let profiles = [len(2, first), len(1, len(2, len(2, [])))].concat();
+        for (signal, body) in [
+            (Signal::Traces, traces),
+            (Signal::Traces, split),
+            (Signal::Logs, logs),
+            (Signal::Profiles, profiles),
+        ] {
+            let body = Bytes::from(body);
+            let (_, rewritten, _) = job(signal, &body, true);
+            let bound = 10 * body.len() as u64 + SPARE;
+            assert!(
+                rewritten.bytes_max < bound,
+                "{signal:?} {parts}: {} of {}",
+                rewritten.bytes_max,
+                body.len()
+            );
+        }
+    }
+}
+
 /// Scenario: documents of short messages, short strings, numbers, escapes and unknown members.
 /// Guarantees: decoding each stays under ten times its length.
 #[test]

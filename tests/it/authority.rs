@@ -212,7 +212,14 @@ async fn a_stale_verdict_bridges_an_outage() {
     send(&world, &job).await.assert_accepted(Form::Protobuf);
     tokio::time::sleep(Duration::from_millis(1200)).await;
     for script in
-        [Script::status(500), Script::status(429), Script::reset(), Script::hang(), Script::status(404)]
+        // The 429 comes last: after it the runner's calls pause.
+        [
+            Script::status(500),
+            Script::reset(),
+            Script::hang(),
+            Script::status(404),
+            Script::status(429),
+        ]
     {
         world.authority.always(script);
         send(&world, &job).await.assert_accepted(Form::Protobuf);

@@ -61,7 +61,6 @@ fn settings() -> serde_json::Value {
         "verified": verified,
         "trace": TRACE,
         "drop_empty": true,
-        "leave_references": true,
     })
 }
 

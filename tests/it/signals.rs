@@ -17,6 +17,7 @@ use crate::support::{
     collector::{Collector, Reply},
     job::Job,
     json::{Style, styled},
+    logs::Captured,
     server::Speaks,
     signal::{Row, row, rows},
     spans::{self, assert_stamped, int, raw_fields, raw_scope_spans},
@@ -263,6 +264,34 @@ async fn limits_on_spans_hold_for_spans() {
     assert_eq!(world.send(&export).await.partial(Form::Protobuf).0, 2);
     assert_eq!(spans::spans(&world.collector.received().pop().unwrap().request()).len(), 1);
     assert_count(counted_spans(&world).await, 3);
+}
+
+/// Scenario: an export of each signal, an export of logs without tokens, and one to a path that there is not.
+/// Guarantees: the access line and the refusal line of each name its signal as the metric does.
+#[tokio::test]
+async fn log_lines_name_the_signal() {
+    let captured = Captured::start();
+    let job = Job::new(1);
+    let world = world(&job, Protocol::Http, |_| {}).await;
+    let named = |line: &str, outcome: &str, signal: &str| {
+        let signal = format!("signal=\"{signal}\"");
+        let lines = captured.text();
+        let mut lines = lines.lines().filter(|found| found.contains(line) && found.contains(outcome));
+        lines.any(|found| found.contains(&signal))
+    };
+    for row in rows() {
+        assert!(!named(" request ", "\"ok\"", row.label));
+        let export = Export::raw(Form::Protobuf, "").to(row.signal).tokens(&job);
+        world.send(&export).await.assert_accepted(Form::Protobuf);
+        assert!(named(" request ", "\"ok\"", row.label), "{}: {}", row.label, captured.text());
+    }
+    let bare = Export::raw(Form::Protobuf, "").to(Signal::Logs);
+    world.send(&bare).await.assert_refused(Form::Protobuf, Refusal::UNAUTHENTICATED);
+    world.send(&bare.path("/v1/log")).await.assert_refused(Form::Protobuf, Refusal::NOT_FOUND);
+    for (reason, signal) in [("\"credentials\"", "logs"), ("\"not_found\"", "none")] {
+        assert!(named(" request ", reason, signal), "{reason}: {}", captured.text());
+        assert!(named(" request refused ", reason, signal), "{reason}: {}", captured.text());
+    }
 }
 
 /// Scenario: the rates of a job's requests and bytes, and exports of metrics that are too many or too much.

@@ -1,5 +1,6 @@
 //! The verdict cache against an authority that says what the test wrote down, under a paused clock.
 
+mod guarded;
 mod outage;
 mod sharing;
 

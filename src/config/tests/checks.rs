@@ -9,13 +9,16 @@ mod trusted;
 /// Scenario: one value at a time is set to something that can't work with the rest.
 /// Guarantees: each is refused under its own name; the good neighbours of each are accepted.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table, one line a case")]
 fn values_that_do_not_fit_together() {
     let bad = [
         ("listeners", "[]", "listeners"),
         ("listeners.0.name", "a b", "listeners.0.name"),
         ("listeners.0.address", "0.0.0.0:8151", "listeners.0.address"),
         ("listeners.0.signals", "[]", "listeners.0.signals"),
+        ("listeners.0.signals", "[traces, logs, traces]", "listeners.0.signals.2"),
         ("listeners.0.authentication", "[]", "listeners.0.authentication"),
+        ("listeners.0.authentication", "[gitlab, gitlab]", "listeners.0.authentication.1"),
         ("listeners.0.tls", "{ cert_file: a }", "listeners.0.tls.key_file"),
         ("gitlab.url", "", "gitlab.url"),
         ("gitlab.url", "gitlab.example.com", "gitlab.url"),
@@ -36,6 +39,13 @@ fn values_that_do_not_fit_together() {
         ("gitlab.timeout", "4s", "gitlab.timeout"),
         ("gitlab.timeout", "0s", "gitlab.timeout"),
         ("gitlab.max_concurrency", "0", "gitlab.max_concurrency"),
+        ("gitlab.retry_ratio", "1.5", "gitlab.retry_ratio"),
+        ("gitlab.retry_ratio", "nan", "gitlab.retry_ratio"),
+        ("gitlab.ramp", "2m", "gitlab.ramp"),
+        ("gitlab.breaker.faults", "0", "gitlab.breaker.faults"),
+        ("gitlab.breaker.ratio", "-0.1", "gitlab.breaker.ratio"),
+        ("gitlab.breaker.max_open", "0s", "gitlab.breaker.max_open"),
+        ("gitlab.breaker.max_open", "31s", "gitlab.breaker.max_open"),
         ("cache.max_entries", "0", "cache.max_entries"),
         ("cache.refresh_ahead", "0.95", "cache.refresh_ahead"),
         ("cache.refresh_ahead", "nan", "cache.refresh_ahead"),
@@ -75,6 +85,7 @@ fn values_that_do_not_fit_together() {
     }
     for (key, value) in [
         ("listeners.0.address", "127.0.0.1:8152"),
+        ("listeners.0.signals", "[logs, traces]"),
         ("gitlab.url", "http://[::1]:8080/gitlab/"),
         ("gitlab.max_queue", "0"),
         ("cache.max_ttl", "0s"),

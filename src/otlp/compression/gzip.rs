@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crc32fast::Hasher;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-use super::{InflateError, LEVEL, Source, compressed_guess, make_room};
+use super::{InflateError, LEVEL, MOST_PARTS, Source, compressed_guess, make_room};
 
 thread_local! {
     static IN: Cell<Option<Decompress>> = const { Cell::new(None) };
@@ -61,8 +61,10 @@ fn head_len(member: &[u8]) -> Option<usize> {
 /// Members, one after the other.
 pub(super) struct Members<'a> {
     inflater: Option<Decompress>,
-    rest: &'a [u8],
+    pub(super) rest: &'a [u8],
     at: At,
+    /// How many were begun.
+    begun: usize,
     /// Of the member that is open.
     crc: Hasher,
     /// Of the member that is open, as its trailer counts it.
@@ -79,11 +81,12 @@ enum At {
 impl<'a> Members<'a> {
     pub(super) fn new(body: &'a [u8]) -> Self {
         let inflater = IN.take().unwrap_or_else(|| Decompress::new(false));
-        Self { inflater: Some(inflater), rest: body, at: At::Head, crc: Hasher::new(), len: 0 }
+        Self { inflater: Some(inflater), rest: body, at: At::Head, begun: 0, crc: Hasher::new(), len: 0 }
     }
 
     fn head(&mut self) -> Option<()> {
         self.rest = self.rest.get(head_len(self.rest)?..)?;
+        self.begun = self.begun.saturating_add(1);
         self.inflater.as_mut()?.reset(false);
         self.crc.reset();
         self.len = 0;
@@ -124,6 +127,7 @@ impl Source for Members<'_> {
         loop {
             match self.at {
                 At::End => return Ok(0),
+                At::Head if self.begun == MOST_PARTS => return Err(InflateError::TooManyParts),
                 At::Head => self.head().ok_or(InflateError::Corrupt)?,
                 At::Data => match self.data(out).ok_or(InflateError::Corrupt)? {
                     0 => {}

@@ -8,6 +8,7 @@ use flate2::Compression;
 use super::*;
 
 mod gzip_members;
+mod parts;
 
 const CAPS: InflateCaps = InflateCaps { max_size: 16 << 20, max_ratio: 200 };
 const COMPRESSED: [Encoding; 2] = [Encoding::Gzip, Encoding::Zstd];

@@ -8,7 +8,7 @@ use zstd::zstd_safe::{
     CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective, get_frame_content_size,
 };
 
-use super::{InflateError, LEVEL, Source, compressed_guess, make_room};
+use super::{InflateError, LEVEL, MOST_PARTS, Source, compressed_guess, make_room};
 
 /// Largest window, as a power of two: 8 MiB, what every decoder is asked to support.
 ///
@@ -32,8 +32,10 @@ pub(super) fn declares(body: &[u8]) -> usize {
 /// Frames, one after the other.
 pub(super) struct Frames<'a> {
     context: Option<DCtx<'static>>,
-    body: InBuffer<'a>,
+    pub(super) body: InBuffer<'a>,
     is_between: bool,
+    /// How many have ended.
+    ended: usize,
 }
 
 impl<'a> Frames<'a> {
@@ -43,7 +45,7 @@ impl<'a> Frames<'a> {
             context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).ok()?;
             Some(context)
         });
-        Self { context, body: InBuffer::around(body), is_between: false }
+        Self { context, body: InBuffer::around(body), is_between: false, ended: 0 }
     }
 }
 
@@ -53,10 +55,14 @@ impl Source for Frames<'_> {
         let at = out.len();
         let mut out = OutBuffer::around_pos(out, at);
         while !(self.is_between && self.body.pos() == self.body.src.len()) {
+            if self.ended == MOST_PARTS {
+                return Err(InflateError::TooManyParts);
+            }
             let before = self.body.pos();
             let wanted =
                 context.decompress_stream(&mut out, &mut self.body).map_err(|_| InflateError::Corrupt)?;
             self.is_between = wanted == 0;
+            self.ended = self.ended.saturating_add(usize::from(self.is_between));
             if out.pos() > at {
                 break;
             }

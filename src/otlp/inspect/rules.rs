@@ -4,7 +4,7 @@
 use super::Malformed;
 use crate::otlp::{TraceId, schema::Id};
 
-/// The trace gate (otlp-rules, section 3): every occurrence of an id counts, for readers take the
+/// The trace gate: every occurrence of an id counts, for readers take the
 /// last one and a gate that looked at the first would be looking at another span.
 pub(super) struct Gate {
     expected: Option<TraceId>,

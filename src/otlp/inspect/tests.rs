@@ -1,5 +1,6 @@
 //! Tests of the scanner and the trace gate: one for each rule, on bytes that only a hand can write.
 
+mod references;
 mod values;
 
 use opentelemetry_proto::tonic::{

@@ -4,12 +4,9 @@
 use super::ProtectedKeys;
 use crate::otlp::{
     inspect::Malformed,
-    schema::{Schema, number},
+    schema::{INT32, Schema, number},
     wire::{Field, Payload, Reader},
 };
-
-/// Every reader cuts an int32 down to its 32 bits.
-const INT32: u64 = 0xFFFF_FFFF;
 
 /// The dictionary of a request, as far as keys go.
 #[derive(Debug)]
@@ -70,8 +67,7 @@ impl Dictionary {
         Ok(protected.contains(key) || self.is_protected(index))
     }
 
-    /// Whether a `KeyValueAndUnit` has a protected key. It has no other key than the string at its
-    /// place, so readers look up place 0 too, where the empty string should be and need not.
+    /// Whether a `KeyValueAndUnit` has a protected key. It has no other key than the string at its place.
     pub(super) fn is_forged_unit(&self, attribute: &Field<'_>) -> Result<bool, Malformed> {
         let mut index = 0;
         let mut reader = attribute.message()?;
@@ -80,13 +76,11 @@ impl Dictionary {
                 index = value;
             }
         }
-        Ok(match self {
-            Self::Strings(strings) if index & INT32 == 0 => strings.first() == Some(&true),
-            _ => self.is_protected(index),
-        })
+        Ok(self.is_protected(index))
     }
 
-    /// Whether the string at a place is a protected key. Place 0 stands for no key. A place that
+    /// Whether the string at a place is a protected key. Place 0 stands for no key: what was inspected
+    /// has the empty string there. A place that
     /// does not exist could be anything to a reader, as could any place where there is no
     /// dictionary: both count as protected.
     fn is_protected(&self, index: u64) -> bool {

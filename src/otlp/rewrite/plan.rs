@@ -17,8 +17,15 @@ const COPY_BELOW: usize = 1024;
 /// takes a request of nearly nothing but resources, the stamp is shared.
 const STAMPS_BEYOND_BODY: usize = 4096;
 
-/// Offsets are 32 bits wide, so that the plan for the most scattered body stays below its size
-/// times three.
+/// A body may be cut into one part for so many of its bytes, beside [`PARTS_OF_ANY`]. A part takes 12 bytes
+/// of the plan, thrice that while it grows: so planning stays below the body's size times nine. No request
+/// of an exporter comes near it; one does that is nothing but crumbs of which every other one must go.
+const BYTES_FOR_A_PART: usize = 4;
+
+/// As many parts may be in a plan whatever the body's size.
+const PARTS_OF_ANY: usize = 128;
+
+/// Offsets are 32 bits wide, so that a part takes no more than 12 bytes.
 #[derive(Clone, Copy)]
 enum Op {
     Head { tag: u8, len: u32 },
@@ -79,7 +86,7 @@ impl Plan {
         let tag =
             u8::try_from(number).ok().filter(|number| (1..=15).contains(number)).ok_or(CANNOT)? << 3 | 2;
         let frame = Frame { op: self.ops.len(), before: self.len };
-        self.ops.push(Op::Head { tag, len: 0 });
+        self.push(Op::Head { tag, len: 0 })?;
         Ok(frame)
     }
 
@@ -101,8 +108,17 @@ impl Plan {
         match self.ops.last_mut() {
             Some(Op::Input { end: last, .. }) if *last == start => *last = end,
             _ if start == end => {}
-            _ => self.ops.push(Op::Input { start, end }),
+            _ => self.push(Op::Input { start, end })?,
         }
+        Ok(())
+    }
+
+    fn push(&mut self, op: Op) -> Result<(), Malformed> {
+        let most = (self.body.len() / BYTES_FOR_A_PART).saturating_add(PARTS_OF_ANY);
+        if self.ops.len() >= most {
+            return Err(Malformed("too much would have to be taken out of the request, piece by piece"));
+        }
+        self.ops.push(op);
         Ok(())
     }
 

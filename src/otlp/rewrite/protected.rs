@@ -1,12 +1,12 @@
 //! Which keys belong to the gateway alone. It decides by the folded key and never allocates for
 //! a sender's key; what a key's value says never matters.
 
-/// Keys that no sender may set: exact keys and prefixes, compared on the folded key (lower case,
-/// `_` and `-` read as `.`).
+/// Keys that no sender may set: exact keys and prefixes, compared on the folded key: lower case, and each
+/// run of bytes that are no ASCII letter or digit read as one `.`.
 ///
-/// The folding knows ASCII only, because that is what stores and queries further down fold (a
-/// column name, an environment variable). Letters of other scripts that merely look the same to a
-/// human are other keys here as they are there.
+/// That is what stores further down make of a key when it becomes a label or a column: Prometheus and Loki
+/// turn `ci.job.id`, `ci job/id` and `ci..job.id` all into `ci_job_id` (its OTLP translator's label
+/// names). Letters of other scripts that merely look the same to a human are other keys here, as there.
 #[derive(Clone, Debug, Default)]
 pub struct ProtectedKeys {
     /// Folded, sorted by length and then by bytes.
@@ -28,7 +28,7 @@ impl ProtectedKeys {
         keys: impl IntoIterator<Item = &'a str>,
         prefixes: impl IntoIterator<Item = &'a str>,
     ) -> Self {
-        let folded = |text: &str| text.bytes().map(fold).collect::<Box<[u8]>>();
+        let folded = |text: &str| folded(text.as_bytes()).collect::<Box<[u8]>>();
         let mut set = Self {
             keys: keys.into_iter().map(folded).collect(),
             prefixes: prefixes.into_iter().map(folded).collect(),
@@ -63,15 +63,43 @@ impl ProtectedKeys {
         };
         (self.lengths & length_bit(key) != 0 && of_this_length().any(|entry| equals(entry)))
             || self.prefixes.iter().any(|prefix| prefix.len() <= key.len() && equals(prefix))
+            || (has_a_run(key) && self.contains_folded(key))
     }
+
+    /// The same for a key that is longer than what it folds to.
+    #[cold]
+    fn contains_folded(&self, key: &[u8]) -> bool {
+        let begins = |prefix: &[u8]| {
+            let mut key = folded(key);
+            prefix.iter().all(|byte| key.next() == Some(*byte))
+        };
+        self.keys.iter().any(|entry| folded(key).eq(entry.iter().copied()))
+            || self.prefixes.iter().any(|prefix| begins(prefix))
+    }
+}
+
+/// Whether two bytes that are no letter or digit stand side by side.
+fn has_a_run(key: &[u8]) -> bool {
+    let mut before = 0;
+    key.iter().any(|byte| {
+        let (byte, last) = (fold(*byte), before);
+        before = byte;
+        byte == b'.' && last == b'.'
+    })
+}
+
+fn folded(key: &[u8]) -> impl Iterator<Item = u8> {
+    let mut before = 0;
+    key.iter().map(|byte| fold(*byte)).filter(move |byte| {
+        let last = before;
+        before = *byte;
+        *byte != b'.' || last != b'.'
+    })
 }
 
 #[inline]
 const fn fold(byte: u8) -> u8 {
-    match byte {
-        b'_' | b'-' => b'.',
-        _ => byte.to_ascii_lowercase(),
-    }
+    if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'.' }
 }
 
 fn length_bit(key: &[u8]) -> u64 {
@@ -111,6 +139,13 @@ mod tests {
             "GITLAB_project.id",
             "gitlab-é",
             "X.anything",
+            "ci job/id",
+            "ci..job.id",
+            "ci.-_job€id",
+            "ci\u{0}job\u{0}id",
+            "service:name",
+            "gitlab  ",
+            "x=",
         ] {
             assert!(keys().contains(key.as_bytes()), "{key}");
         }
@@ -128,13 +163,16 @@ mod tests {
             "ci.job.id.",
             "ci.job.idx",
             "xci.job.id",
-            "ci job id",
+            "ci..job.id..",
+            ".ci.job.id",
+            "ci..job",
+            "cijobid",
             "gitlab",
             "сi.job.id",
         ] {
             assert!(!keys().contains(key.as_bytes()), "{key}");
         }
-        assert!(!keys().contains(&[0xFF; 300]));
+        assert!(!keys().contains(&[0xFF; 300]) && !keys().contains(&[b'a'; 300]));
         assert!(!ProtectedKeys::default().contains(b"ci.job.id"));
     }
 

@@ -111,7 +111,8 @@ fn status_in_json() {
 
 /// Scenario: a collector's refusal with other details around, another prefix of the type, delays out
 /// of range, or bytes that are no status.
-/// Guarantees: the first `RetryInfo` counts, and anything doubtful is no hint at all.
+/// Guarantees: the first delay counts, behind a `RetryInfo` without one too, and anything doubtful is
+/// no hint at all.
 #[test]
 fn retry_delay_is_read_strictly() {
     let other = PbAny { type_url: "type.googleapis.com/google.rpc.Help".to_owned(), value: vec![9, 9] };
@@ -129,7 +130,9 @@ fn retry_delay_is_read_strictly() {
         assert_eq!(Status::retry_delay_of(&body), None, "{seconds} {nanos}");
     }
     let nothing = PbAny { type_url: RETRY_INFO_URL.to_owned(), value: Vec::new() };
-    assert_eq!(Status::retry_delay_of(&status_with(vec![nothing])), None);
+    assert_eq!(Status::retry_delay_of(&status_with(vec![nothing.clone()])), None);
+    let behind = status_with(vec![nothing, retry_info(RETRY_INFO_URL, 2, 0), retry_info("", 9, 0)]);
+    assert_eq!(Status::retry_delay_of(&behind), Some(Duration::from_secs(2)));
     let near = retry_info("type.googleapis.com/xgoogle.rpc.RetryInfo", 1, 0);
     assert_eq!(Status::retry_delay_of(&status_with(vec![near])), None);
     assert_eq!(Status::retry_delay_of(b""), None);

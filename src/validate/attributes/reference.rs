@@ -61,15 +61,15 @@ pub fn reference() -> String {
            gitlab_url: https://gitlab.example.com   # for links, if people open GitLab under another address than gitlab.url\n\
          ```\n\n\
          - A fact that GitLab did not tell is not written. A text longer than 1,024 bytes counts as not told.\n\
-         - No sender can set a key of a set that is on, whatever its case and with `_` or `-` for `.`: not the ones that are \
+         - No sender can set a key of a set that is on, whatever its case and whatever stands for its dots: not the ones that are \
          written, not those for which there is no value today, and not those that nobody can prove and that would name \
          another job, project, runner or person. They are removed from resources, with `attributes.also_strip` from \
          scopes and spans too.\n\
          - Keys of a set that is not on are the sender's own, and nobody vouches for them.\n\
          - GitLab's address is `attributes.gitlab_url`, else `gitlab.url`; with neither (`fixed.file`) there are no links. A \
          `project_path` that is not of the form of GitLab's paths gives no link, owner or name.\n\
-         - Another choice of sets, put in force by a reload, empties the cache of verdicts: GitLab is asked again about \
-         every pair.\n",
+         - Another choice of sets, `gitlab_url` or `service_name`, put in force by a reload, empties the cache of verdicts: \
+         GitLab is asked again about every pair.\n",
     );
     for section in SECTIONS {
         let rows = || TABLE.iter().filter(|row| row.set == section.set);

@@ -2,8 +2,6 @@
 
 use super::*;
 
-const PAIR: Accepts = Accepts { pair: true, bearer: false };
-
 fn names() -> HeaderNames {
     HeaderNames::from_config(&config::Gitlab::default()).unwrap()
 }
@@ -13,7 +11,7 @@ fn parse_with(digester: &Digester, lines: &[(&str, &str)]) -> Result<Credentials
     for (name, value) in lines {
         headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
     }
-    Credentials::from_headers(&headers, &names(), PAIR, digester)
+    Credentials::from_headers(&headers, &names(), Accepts::PAIR, digester)
 }
 
 fn parse(lines: &[(&str, &str)]) -> Result<Credentials, CredentialError> {
@@ -86,7 +84,7 @@ fn shape_is_bounded() {
         headers.insert("runner-token", HeaderValue::from_static("r"));
         headers.insert("job-token", value);
         let good = byte.is_ascii_alphanumeric() || b"_.=-".contains(&byte);
-        let parsed = Credentials::from_headers(&headers, &names(), PAIR, &Digester::random());
+        let parsed = Credentials::from_headers(&headers, &names(), Accepts::PAIR, &Digester::random());
         assert_eq!(parsed.is_ok(), good, "{byte:#x}");
     }
 }

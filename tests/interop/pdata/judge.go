@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -24,8 +25,6 @@ type settings struct {
 	Trace string `json:"trace"`
 	// Whether ScopeX and ResourceX without items are left out.
 	DropEmpty bool `json:"drop_empty"`
-	// Whether references to places that a dictionary does not have are left for the Collector to refuse.
-	LeaveReferences bool `json:"leave_references"`
 	// The service names that a resource of flagServices may have.
 	Services []string `json:"services"`
 }
@@ -38,17 +37,16 @@ type attribute struct {
 }
 
 type rules struct {
-	keys            map[string]bool
-	prefixes        []string
-	verified        []internal.KeyValue
-	trace           internal.TraceID
-	dropEmpty       bool
-	leaveReferences bool
-	services        []string
+	keys      map[string]bool
+	prefixes  []string
+	verified  []internal.KeyValue
+	trace     internal.TraceID
+	dropEmpty bool
+	services  []string
 }
 
 func (s *settings) rules() (*rules, error) {
-	rules := &rules{keys: map[string]bool{}, dropEmpty: s.DropEmpty, leaveReferences: s.LeaveReferences, services: s.Services}
+	rules := &rules{keys: map[string]bool{}, dropEmpty: s.DropEmpty, services: s.Services}
 	for _, key := range s.Keys {
 		rules.keys[fold(key)] = true
 	}
@@ -75,17 +73,17 @@ func (s *settings) rules() (*rules, error) {
 	return rules, nil
 }
 
-var separators = strings.NewReplacer("_", ".", "-", ".")
+var separators = regexp.MustCompile(`[^A-Za-z0-9]+`)
 
-// fold makes all spellings of a key one: ASCII lower case, and one separator.
+// fold makes all spellings of a key one: ASCII lower case, and one dot for each run of anything else than
+// letters and digits.
 func fold(key string) string {
-	lower := []byte(separators.Replace(key))
-	for at, letter := range lower {
-		if 'A' <= letter && letter <= 'Z' {
-			lower[at] = letter + 'a' - 'A'
-		}
+	// Bytes, not letters: a key need not be UTF-8 for its reader.
+	latin := make([]rune, len(key))
+	for at := range len(key) {
+		latin[at] = rune(key[at])
 	}
-	return string(lower)
+	return strings.ToLower(separators.ReplaceAllString(string(latin), "."))
 }
 
 func (r *rules) protected(key string) bool {
@@ -131,14 +129,11 @@ func (r *rules) judgeAccepted(one *testCase) (verdict, error) {
 	if brokenAfter != nil {
 		return leftToCollector, nil
 	}
-	verdict := nothing
-	if taken, err := one.signal.door(one.out); err != nil {
-		// Only references into the dictionary are left to be refused here.
-		if !r.leaveReferences {
-			return nothing, fmt.Errorf("the Collector's receiver does not take what leaves: %w", err)
-		}
-		verdict = leftToCollector
-	} else if err := r.vouchedFor(taken); err != nil {
+	taken, err := one.signal.door(one.out)
+	if err != nil {
+		return nothing, fmt.Errorf("the Collector's receiver does not take what leaves: %w", err)
+	}
+	if err := r.vouchedFor(taken); err != nil {
 		return nothing, err
 	} else if err := r.ofTheServices(one, taken); err != nil {
 		return nothing, fmt.Errorf("of what leaves, %w", err)
@@ -157,7 +152,7 @@ func (r *rules) judgeAccepted(one *testCase) (verdict, error) {
 	if err := r.ofTheTrace(one, before); err != nil {
 		return nothing, fmt.Errorf("of what came in, %w", err)
 	}
-	return verdict, r.unchanged(one, before, after)
+	return nothing, r.unchanged(one, before, after)
 }
 
 // vouchedFor holds what leaves, as a receiver of the Collector reads it, against the verified attributes.
@@ -373,11 +368,8 @@ func (r *rules) forged(dictionary *internal.ProfilesDictionary, attribute *inter
 	return dictionary == nil || at < 0 || at >= len(dictionary.StringTable) || r.protected(dictionary.StringTable[at])
 }
 
-// forgedUnit is the same for an attribute that has no key but the string at its place: place 0 is looked up, too.
+// forgedUnit is the same for an attribute that has no key but the string at its place.
 func (r *rules) forgedUnit(dictionary *internal.ProfilesDictionary, attribute *internal.KeyValueAndUnit) bool {
-	if attribute.KeyStrindex == 0 {
-		return len(dictionary.StringTable) > 0 && r.protected(dictionary.StringTable[0])
-	}
 	return r.forged(dictionary, &internal.KeyValue{KeyStrindex: attribute.KeyStrindex})
 }
 

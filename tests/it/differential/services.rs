@@ -30,7 +30,6 @@ fn settings() -> serde_json::Value {
         "verified": [],
         "trace": TRACE,
         "drop_empty": true,
-        "leave_references": true,
         "services": ALLOWED,
     })
 }

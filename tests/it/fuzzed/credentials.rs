@@ -13,8 +13,6 @@ use super::within;
 /// Two tokens of the greatest length, each copied once, and as much again.
 const MOST: usize = 4 * (512 + 4096);
 
-const PAIR: Accepts = Accepts { pair: true, bearer: false };
-
 /// A value of this length is no word that a message has by itself.
 const LONGER_THAN_WORDS: usize = 20;
 
@@ -27,7 +25,7 @@ pub(crate) fn hold(data: &[u8]) {
     };
     claims(data);
     let headers = headers(data);
-    let read = within(MOST, || Credentials::from_headers(&headers, &names, PAIR, digester));
+    let read = within(MOST, || Credentials::from_headers(&headers, &names, Accepts::PAIR, digester));
     let expected = expected(&headers, &names);
     match read {
         Err(error) => {
@@ -111,7 +109,7 @@ fn same_pair_same_digest(
         headers.insert("x-other", HeaderValue::from_static("1"));
         headers.insert(&names.job_token, HeaderValue::from_bytes(job).expect("it was a value"));
         headers.insert(&names.runner_token, HeaderValue::from_bytes(runner).expect("it was a value"));
-        Credentials::from_headers(&headers, names, PAIR, digester).ok()
+        Credentials::from_headers(&headers, names, Accepts::PAIR, digester).ok()
     };
     let same = of(runner, job).expect("the same pair");
     assert_eq!((same.digest(), same.runner_key()), (credentials.digest(), credentials.runner_key()));

@@ -1,10 +1,10 @@
 //! Any bytes as a compressed body, or as what a body is made of. Four bytes of options come first:
 //! encoding and how the body is made, longest output, ratio, repetitions.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use bytes::Bytes;
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::{GzDecoder, MultiGzDecoder};
 use spangate::otlp::compression::{Encoding, InflateCaps, InflateError, deflate, inflate};
 
 use super::within;
@@ -19,6 +19,10 @@ const LONGEST: usize = 128 << 10;
 const ZSTD: u8 = 1;
 const MADE: u8 = 2;
 const TWICE: u8 = 4;
+const PADDED: u8 = 8;
+
+/// Most gzip members or zstd frames in one body.
+const MOST_PARTS: usize = 1_024;
 
 pub(crate) fn hold(data: &[u8]) {
     let Some((&[choice, size, ratio, times], rest)) = data.split_first_chunk() else { return };
@@ -34,7 +38,10 @@ pub(crate) fn hold(data: &[u8]) {
     let content = rest.repeat((1 + usize::from(times) * 64).min(1 + LONGEST / (1 + rest.len())));
     let (before, after) = content.split_at(content.len() / (1 + usize::from(choice >> 4)));
     let pieces = [before, after].map(Bytes::copy_from_slice);
-    let mut body = deflate(encoding, &pieces).concat();
+    // Empty members or frames in front: from none to twice as many as a body may have.
+    let padding = if choice & PADDED == 0 { 0 } else { usize::from(times) * 8 };
+    let mut body = deflate(encoding, &[]).concat().repeat(padding);
+    body.extend(deflate(encoding, &pieces).concat());
     let mut expected = content;
     if choice & TWICE != 0 {
         body.extend_from_within(..);
@@ -42,7 +49,10 @@ pub(crate) fn hold(data: &[u8]) {
     }
     let body = Bytes::from(body);
     let inflated = held_to_caps(encoding, &body, caps);
-    if expected.len() <= longest(&body, caps) {
+    let parts = (padding + 1) * if choice & TWICE == 0 { 1 } else { 2 };
+    if parts > MOST_PARTS {
+        assert!(inflated.is_err_and(|error| error != InflateError::Corrupt));
+    } else if expected.len() <= longest(&body, caps) {
         assert_eq!(inflated.expect("what was made here"), expected);
     } else {
         assert!(matches!(inflated, Err(InflateError::TooLarge | InflateError::Ratio)), "{inflated:?}");
@@ -66,7 +76,10 @@ fn held_to_caps(encoding: Encoding, body: &Bytes, caps: InflateCaps) -> Result<B
         (Err(InflateError::Corrupt), streamed) => {
             assert!(streamed.is_none_or(|out| body.is_empty() || out.len() > longest));
         }
-        (Err(_), streamed) => assert!(streamed.is_none_or(|out| out.len() > longest)),
+        (Err(InflateError::TooManyParts), _) => assert!(parts(encoding, body) > MOST_PARTS),
+        (Err(InflateError::TooLarge | InflateError::Ratio), streamed) => {
+            assert!(streamed.is_none_or(|out| out.len() > longest))
+        }
     }
     inflated
 }
@@ -83,4 +96,24 @@ fn streamed(encoding: Encoding, body: &Bytes, longest: usize) -> Option<Vec<u8>>
         decoder.take(most).read_to_end(&mut out)
     };
     read.is_ok().then_some(out)
+}
+
+/// The gzip members or zstd frames that a body is made of, as far as they can be read, and one that cannot.
+fn parts(encoding: Encoding, body: &Bytes) -> usize {
+    let mut rest = &body[..];
+    let mut parts = 0;
+    while !rest.is_empty() {
+        parts += 1;
+        if encoding == Encoding::Gzip {
+            let mut member = GzDecoder::new(rest);
+            if io::copy(&mut member, &mut io::sink()).is_err() {
+                break;
+            }
+            rest = member.into_inner();
+        } else {
+            let Ok(len) = zstd::zstd_safe::find_frame_compressed_size(rest) else { break };
+            rest = &rest[len..];
+        }
+    }
+    parts
 }

@@ -30,7 +30,10 @@ impl<'a> Dice<'a> {
 
     /// A whole request.
     pub(super) fn request(&mut self, signal: Signal) -> Vec<u8> {
-        self.fields(4, &[], shapes::of(signal))
+        // A dictionary of the empty string alone, which must be the first one where there are strings.
+        let zeroth: &[u8] =
+            if signal == Signal::Profiles && !self.once_in(8) { &[0x12, 2, 0x2A, 0] } else { &[] };
+        [zeroth.to_vec(), self.fields(4, &[], shapes::of(signal))].concat()
     }
 
     fn byte(&mut self) -> u8 {

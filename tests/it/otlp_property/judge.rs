@@ -2,6 +2,7 @@
 //! types and without a line of the code under test.
 
 mod raw;
+mod references;
 mod signals;
 
 use std::sync::Arc;
@@ -84,13 +85,9 @@ impl Keys {
     }
 
     /// The same for an entry of the dictionary's table of attributes, which has no key but that
-    /// index: place 0 stands for none, but a reader that looks there finds what is there.
+    /// index. At place 0 stands the empty string, or the request was refused.
     fn forged_entry(&self, attribute: &KeyValueAndUnit) -> bool {
-        let zeroth = self.strings.as_ref().and_then(|strings| strings.first());
-        match attribute.key_strindex {
-            0 => zeroth.is_some_and(|key| protected(key)),
-            index => self.points_at_protected(index),
-        }
+        attribute.key_strindex != 0 && self.points_at_protected(attribute.key_strindex)
     }
 
     fn forged(&self, attribute: &KeyValue) -> bool {
@@ -107,7 +104,17 @@ impl Keys {
 }
 
 fn protected(key: &str) -> bool {
-    let folded = |key: &str| key.to_ascii_lowercase().replace(['_', '-'], ".");
+    // Each run of what is no letter or digit becomes one dot.
+    let folded = |key: &str| {
+        key.chars().fold(String::new(), |mut folded, c| {
+            match c.is_ascii_alphanumeric() {
+                true => folded.push(c.to_ascii_lowercase()),
+                false if folded.ends_with('.') => {}
+                false => folded.push('.'),
+            }
+            folded
+        })
+    };
     KEYS.iter().any(|own| folded(own) == folded(key)) || folded(key).starts_with(PREFIX)
 }
 
@@ -153,7 +160,11 @@ fn hold_as<R: Export>(case: &Case) -> Outcome {
     let glanced = inspect(case.signal, &body, &shallow);
     let Ok(found) = found else {
         assert!(strict.is_err(), "strict rules accept what lenient ones refuse");
-        assert!(!case.exact, "what prost wrote is refused");
+        let reason = case.exact.then(|| R::decode(&body[..]).expect("what prost wrote"));
+        assert!(
+            reason.is_none_or(|mut request| references::dangle(&mut request, case.signal)),
+            "what prost wrote is refused"
+        );
         // What a glance lets pass the Collector judges; if it can be read, it is vouched for too.
         // What nothing lets pass is not rewritten, but would not break the rewriter either.
         match (glanced, R::decode(&body[..])) {
@@ -181,8 +192,9 @@ fn rewritten(case: &Case, body: &Bytes) -> Result<Rewritten, Malformed> {
 }
 
 /// What must hold for a body that was accepted and that prost reads as `before`.
-fn rewritten_as_due<R: Export>(case: &Case, rules: &Rules, body: &Bytes, before: R, found: &Inspection) {
+fn rewritten_as_due<R: Export>(case: &Case, rules: &Rules, body: &Bytes, mut before: R, found: &Inspection) {
     let signal = case.signal;
+    assert!(!references::dangle(&mut before, signal), "a reference to nothing passes");
     let is_full = rules.depth == Depth::Full;
     let items = raw::Request::decode(&body[..]).expect("the frame");
     counts_agree(case, &items, found);

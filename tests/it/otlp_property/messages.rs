@@ -50,7 +50,7 @@ fn value() -> impl Strategy<Value = AnyValue> {
         2 => any::<i64>().prop_map(any_value::Value::IntValue),
         1 => double().prop_map(any_value::Value::DoubleValue),
         1 => vec(any::<u8>(), 0..20).prop_map(any_value::Value::BytesValue),
-        1 => any::<i32>().prop_map(any_value::Value::StringValueStrindex),
+        1 => reference().prop_map(any_value::Value::StringValueStrindex),
     ];
     let leaf = option::weighted(0.9, leaf).prop_map(|value| AnyValue { value });
     leaf.prop_recursive(4, 8, 3, |inner| {
@@ -65,10 +65,21 @@ fn value() -> impl Strategy<Value = AnyValue> {
 }
 
 fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
-    let index = prop_oneof![8 => Just(0), 1 => index()];
-    vec((key(), option::weighted(0.9, value()), index), 0..5).prop_map(|all| {
-        all.into_iter().map(|(key, value, key_strindex)| KeyValue { key, value, key_strindex }).collect()
+    let index = prop_oneof![16 => Just(0), 2 => reference()];
+    let both = prop::bool::weighted(0.1);
+    vec((key(), option::weighted(0.9, value()), index, both), 0..5).prop_map(|all| {
+        let attribute = |(key, value, key_strindex, both)| KeyValue {
+            key: if key_strindex == 0 || both { key } else { String::new() },
+            value,
+            key_strindex,
+        };
+        all.into_iter().map(attribute).collect()
     })
+}
+
+/// A place that nearly every dictionary has: one that has not makes the whole request malformed.
+fn reference() -> impl Strategy<Value = i32> {
+    prop_oneof![40 => 0..3_i32, 1 => index()]
 }
 
 /// An index into a table of about ten entries, now and then past its end or negative.

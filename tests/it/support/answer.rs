@@ -37,7 +37,7 @@ pub(crate) enum Retry {
     Open,
 }
 
-/// A refusal: contract, section 3.
+/// A refusal in its three forms.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refusal {
     pub(crate) http: u16,

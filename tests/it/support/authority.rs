@@ -1,5 +1,6 @@
-//! A scriptable GitLab Rails: it knows pairs, answers as it is told, records every question and
-//! holds each against the contract's request form itself (a wrong one fails the test).
+//! A scriptable GitLab Rails: it knows pairs, checks signatures if it has a secret, answers as it is told,
+//! records every question and holds each against the contract's request form itself (a wrong one fails
+//! the test).
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response};
 use http_body_util::{BodyExt as _, Full};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 
 use super::{
     job::Job,
@@ -81,14 +83,37 @@ impl Script {
         self
     }
 
+    /// Without a header.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(given, _)| *given != name);
+        self
+    }
+
+    /// The status.
+    pub(crate) fn code(&self) -> u16 {
+        self.status
+    }
+
+    /// The body as JSON, changed.
+    pub(crate) fn edit(self, change: impl FnOnce(&mut serde_json::Value)) -> Self {
+        let mut body = serde_json::from_slice(&self.body).unwrap();
+        change(&mut body);
+        self.body(body.to_string())
+    }
+
     /// The answer comes this much later.
     pub(crate) fn delay(self, delay: Duration) -> Self {
         Self { delay, ..self }
     }
 }
 
-#[derive(Debug, Default)]
+/// What it does wrong: the question and the right answer in, the answer that it gives out.
+type Fault = Arc<dyn Fn(&Seen, Script) -> Script + Send + Sync>;
+
+#[derive(Default)]
 struct State {
+    secret: Mutex<Option<[u8; 32]>>,
+    fault: Mutex<Option<Fault>>,
     known: Mutex<HashMap<(String, String), Script>>,
     next: Mutex<VecDeque<Script>>,
     always: Mutex<Option<Script>>,
@@ -98,18 +123,32 @@ struct State {
 }
 
 /// The fake.
-#[derive(Debug)]
 pub(crate) struct Authority {
     server: FakeServer,
     state: Arc<State>,
 }
 
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
 impl Authority {
     /// Starts one that knows nobody: every pair gets a 401.
     pub(crate) async fn start() -> Self {
+        Self::listen(None).await
+    }
+
+    /// The same over TLS, in the versions of HTTP that these settings agree on.
+    pub(crate) async fn start_tls(tls: Arc<rustls::ServerConfig>) -> Self {
+        Self::listen(Some(tls)).await
+    }
+
+    async fn listen(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let state = Arc::new(State::default());
         let problems = Problems::default();
-        let server = FakeServer::start(Speaks::Http1, None, problems.clone(), {
+        let server = FakeServer::start(Speaks::Http1, tls, problems.clone(), {
             let state = Arc::clone(&state);
             move |seen| answer(Arc::clone(&state), problems.clone(), seen)
         })
@@ -120,6 +159,16 @@ impl Authority {
     /// `http://127.0.0.1:PORT`
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.server.address())
+    }
+
+    /// From now on every question must be signed with this secret under the default names.
+    pub(crate) fn require_signature(&self, secret: [u8; 32]) {
+        *self.state.secret.lock().unwrap() = Some(secret);
+    }
+
+    /// From now on it answers wrongly.
+    pub(crate) fn break_by(&self, fault: impl Fn(&Seen, Script) -> Script + Send + Sync + 'static) {
+        *self.state.fault.lock().unwrap() = Some(Arc::new(fault));
     }
 
     /// From now on the job's pair is good, and its verdict may be kept for 300 s.
@@ -173,28 +222,68 @@ impl Drop for Open<'_> {
     }
 }
 
+impl State {
+    /// As GitLab judges: route, signature, then the tokens.
+    fn judge(&self, seen: &Seen) -> Script {
+        if seen.method != Method::POST {
+            return Script::status(405);
+        }
+        // A relative URL root may stand before it.
+        if !seen.path.ends_with(AUTH_PATH) {
+            return Script::status(404);
+        }
+        if self.secret.lock().unwrap().is_some_and(|secret| !is_signed(&seen.headers, &secret)) {
+            return Script::status(401);
+        }
+        let (runner, job) = (value(&seen.headers, "runner-token"), value(&seen.headers, "job-token"));
+        let known = self.known.lock().unwrap();
+        let is_runner = known.keys().any(|(known, _)| *known == runner);
+        let is_job = known.keys().any(|(_, known)| *known == job);
+        match known.get(&(runner, job)) {
+            Some(script) => script.clone(),
+            // Both are good, but the job is another runner's.
+            None if is_runner && is_job => Script::status(403),
+            None => Script::status(401),
+        }
+    }
+}
+
+/// Whether the one signature is good now, under the contract's names.
+fn is_signed(headers: &HeaderMap, secret: &[u8]) -> bool {
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.set_audience(&["gitlab"]);
+    validation.set_issuer(&["gitlab-ci-telemetry-gateway"]);
+    validation.set_required_spec_claims(&["iss", "aud", "exp", "nbf"]);
+    validation.validate_nbf = true;
+    validation.leeway = 0;
+    let jwt = value(headers, "gitlab-ci-telemetry-api-request");
+    jsonwebtoken::decode::<serde_json::Value>(&jwt, &DecodingKey::from_secret(secret), &validation).is_ok()
+}
+
 async fn answer(state: Arc<State>, problems: Problems, seen: Seen) -> Reaction {
     let now = state.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
     state.most_in_flight.fetch_max(now, Ordering::SeqCst);
     let _open = Open(&state.in_flight);
     check_form(&problems, &seen);
-    let pair = (value(&seen.headers, "runner-token"), value(&seen.headers, "job-token"));
     let script = state
         .next
         .lock()
         .unwrap()
         .pop_front()
         .or_else(|| state.always.lock().unwrap().clone())
-        .or_else(|| state.known.lock().unwrap().get(&pair).cloned())
-        .unwrap_or_else(|| Script::status(401));
+        .unwrap_or_else(|| state.judge(&seen));
+    let fault = state.fault.lock().unwrap().clone();
+    let script = fault.map_or(script.clone(), |fault| fault(&seen, script));
     state.calls.lock().unwrap().push(Call { headers: seen.headers, at: Instant::now() });
     tokio::time::sleep(script.delay).await;
     match script.end {
         End::Hang => std::future::pending().await,
         End::Reset => Reaction::Reset,
         End::Answer => {
-            let mut answer =
-                Response::builder().status(script.status).header("content-type", "application/json");
+            let mut answer = Response::builder().status(script.status);
+            if !script.headers.iter().any(|(name, _)| *name == "content-type") {
+                answer = answer.header("content-type", "application/json");
+            }
             for (name, value) in script.headers {
                 answer = answer.header(name, value);
             }
@@ -207,7 +296,7 @@ fn value(headers: &HeaderMap, name: &str) -> String {
     headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
 }
 
-/// Contract, section 2: the form of the request.
+/// The form of the request that the gateway promises.
 fn check_form(problems: &Problems, seen: &Seen) {
     let headers = &seen.headers;
     problems.check(seen.method == Method::POST, || format!("method {}", seen.method));

@@ -35,14 +35,7 @@ impl Spangate {
         let file = directory.path().join(FILE);
         // JSON is YAML; every key is written out, so the file means the same whatever the defaults are.
         std::fs::write(&file, serde_json::to_string_pretty(config).unwrap()).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_spangate"));
-        // Whatever the developer's own shell overrides must not reach it.
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SPANGATE_"))
-        {
-            command.env_remove(name);
-        }
-        let mut child = command
+        let mut child = command()
             .arg("run")
             .arg("--config")
             .arg(&file)
@@ -124,6 +117,24 @@ impl Drop for Spangate {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// The real binary, with nothing of what the developer's own shell overrides.
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spangate"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SPANGATE_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs a command that ends by itself: its exit code, stdout and stderr.
+pub(crate) async fn run(arguments: &[String]) -> (i32, String, String) {
+    let mut command = command();
+    command.args(arguments).stdin(Stdio::null());
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
 fn keep(stream: impl Read + Send + 'static, output: &Arc<Mutex<String>>) -> JoinHandle<()> {

@@ -32,7 +32,8 @@ use tokio_util::sync::CancellationToken;
 /// The body of every fake answer.
 pub(crate) type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
 
-/// The HTTP version that a server speaks; one it does not speak is refused by hyper.
+/// The HTTP version that a server speaks, unless ALPN agrees on HTTP/2; one it does not speak is refused by
+/// hyper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Speaks {
     /// HTTP/1.1 only.
@@ -128,6 +129,8 @@ impl FakeServer {
                             // A peer that breaks off the handshake is the other side's business.
                             Some(acceptor) => {
                                 if let Ok(line) = acceptor.accept(line).await {
+                                    let is_h2 = line.get_ref().1.alpn_protocol() == Some(b"h2");
+                                    let speaks = if is_h2 { Speaks::Http2 } else { speaks };
                                     serve(line, speaks, reset, problems, handler).await;
                                 }
                             }

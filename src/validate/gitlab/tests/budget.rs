@@ -1,6 +1,5 @@
-//! Time, retry and the cap on questions in flight.
+//! Time and the one retry.
 
-use futures_util::future::join;
 use tokio::{net::TcpListener, time::timeout};
 
 use super::*;
@@ -9,10 +8,6 @@ const HANG: Duration = Duration::from_secs(20);
 
 fn impatient(url: &str, millis: u64) -> Gitlab {
     authority(&config::Gitlab { timeout: Duration::from_millis(millis), ..config(url) })
-}
-
-fn one_at_a_time(url: &str) -> Gitlab {
-    authority(&config::Gitlab { max_concurrency: 1, max_queue: 1, ..config(url) })
 }
 
 async fn timed(authority: &Gitlab, question: &Question) -> (Result<Verdict, Undetermined>, Duration) {
@@ -120,45 +115,17 @@ async fn a_broken_answer_is_not_retried() {
     assert_eq!(count.await.unwrap(), 1);
 }
 
-/// Scenario: one place, one seat in the queue, and three questions while GitLab is slow.
-/// Guarantees: the second waits for its turn, the third is told "busy" at once, and all places are given back.
+/// Scenario: a GitLab that answers nothing but 503 is asked thirty questions in a row; the same without a budget for retries.
+/// Guarantees: second tries stay within their budget of a tenth and some; with none there is none.
 #[tokio::test]
-async fn questions_in_flight_are_capped() {
-    let slow = Reply::good().head_after(Duration::from_millis(300));
-    let fake = Fake::start([slow.clone(), slow, Reply::good()]).await;
-    let authority = one_at_a_time(&fake.url(""));
-    let question = question();
-    let both = join(authority.validate(&question), authority.validate(&question));
-    let third = async {
-        sleep(Duration::from_millis(50)).await;
-        timed(&authority, &question).await
-    };
-    let ((first, second), (third, took)) = join(both, third).await;
-    allowed(first);
-    allowed(second);
-    assert_eq!(third.unwrap_err(), Undetermined::Busy);
-    assert!(took < Duration::from_millis(150), "{took:?}");
-    allowed(authority.validate(&question).await);
-    assert_eq!(fake.seen().len(), 3);
-}
-
-/// Scenario: a question that waits in the queue until its budget is used up, behind a caller that goes away.
-/// Guarantees: it ends as "busy" within the budget, GitLab never hears of it, and no place is lost.
-#[tokio::test]
-async fn waiting_is_part_of_the_budget() {
-    let fake = Fake::start([Reply::good().head_after(HANG), Reply::good()]).await;
-    let authority = one_at_a_time(&fake.url(""));
-    let (first, mut second) = (question(), question());
-    second.deadline = Instant::now() + Duration::from_millis(250);
-    let waiting = async {
-        sleep(Duration::from_millis(50)).await;
-        timed(&authority, &second).await
-    };
-    let gone = timeout(Duration::from_millis(500), authority.validate(&first));
-    let (gone, (verdict, took)) = join(gone, waiting).await;
-    assert!(gone.is_err(), "the first caller went away");
-    assert_eq!(verdict.unwrap_err(), Undetermined::Busy);
-    assert!(took < Duration::from_secs(1), "{took:?}");
-    assert_eq!(fake.seen().len(), 1);
-    allowed(authority.validate(&question()).await);
+async fn second_tries_have_a_budget() {
+    for (ratio, most) in [(0.1, 30 + 3 + 20), (0.0, 30)] {
+        let fake = Fake::start(vec![Reply::json(503, ""); 60]).await;
+        let authority = authority(&config::Gitlab { retry_ratio: ratio, ..config(&fake.url("")) });
+        for _ in 0..30 {
+            assert_eq!(authority.validate(&question()).await.unwrap_err(), Undetermined::Status(503));
+        }
+        let asked = fake.seen().len();
+        assert!(asked <= most && (ratio == 0.0 || asked > 30), "{asked} calls at {ratio}");
+    }
 }

@@ -102,15 +102,16 @@ fn dictionary() -> impl Strategy<Value = ProfilesDictionary> {
     let link = (trace_id(), span_id()).prop_map(|(trace_id, span_id)| Link { trace_id, span_id });
     let stack = indices().prop_map(|location_indices| Stack { location_indices });
     let code = (vec(mapping(), 0..3), vec(location(), 0..3), vec(function(), 0..3), vec(stack, 0..3));
-    (code, vec(link, 0..3), vec(key(), 0..10), vec(attribute, 0..6), prop::bool::weighted(0.8)).prop_map(
+    (code, vec(link, 0..3), vec(key(), 2..10), vec(attribute, 0..6), prop::bool::weighted(0.8)).prop_map(
         |(code, links, strings, attributes, zeros)| {
-            let mut dictionary = ProfilesDictionary::default();
+            // Without this one, where there are strings at all, it is refused.
+            let mut dictionary =
+                ProfilesDictionary { string_table: vec![String::new()], ..ProfilesDictionary::default() };
             if zeros {
                 dictionary.mapping_table.push(Mapping::default());
                 dictionary.location_table.push(Location::default());
                 dictionary.function_table.push(Function::default());
                 dictionary.link_table.push(Link::default());
-                dictionary.string_table.push(String::new());
                 dictionary.attribute_table.push(KeyValueAndUnit::default());
                 dictionary.stack_table.push(Stack::default());
             }
