@@ -32,8 +32,8 @@ impl ClientNames {
         // A URI has a scheme (RFC 5280, section 4.2.1.6). Without its colon it could pose as a DNS name.
         let uris = certificate.valid_uri_names().filter(|name| name.contains(':')).map(Box::from);
         let dns = certificate.valid_dns_names().map(|name| name.to_ascii_lowercase().into());
-        let names = uris.chain(dns).take(MAX_NAMES);
-        Self(names.filter(|name: &Box<str>| name.len() <= MAX_NAME).collect())
+        let names: Vec<Box<str>> = uris.chain(dns).take(MAX_NAMES).collect();
+        Self(names.into_iter().filter(|name| name.len() <= MAX_NAME).collect())
     }
 
     /// Each name as it is compared: a URI byte by byte, a DNS name in lower case. No DNS name has a colon.

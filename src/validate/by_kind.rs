@@ -49,7 +49,7 @@ impl Validator for ByKind {
 
     fn record_entries(&self) {
         let all = [&self.pair, &self.bearer, &self.client, &self.network];
-        all.into_iter().flatten().for_each(|authority| authority.record_entries());
+        all.into_iter().flatten().map(|authority| &**authority).for_each(Validator::record_entries);
     }
 }
 

@@ -84,7 +84,7 @@ fn other_names_do_not() {
         [named(RAILS), int(3, 1)].concat(),
     ] {
         for body in [
-            traces(&[&[wrong.clone()]]),
+            traces(&[std::slice::from_ref(&wrong)]),
             traces(&[&[named(RAILS), wrong.clone()]]),
             traces(&[&[wrong.clone(), named(RAILS)]]),
             traces(&[&[named(RAILS)], &[host(), wrong.clone()]]),

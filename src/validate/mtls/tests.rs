@@ -48,7 +48,7 @@ fn question(credentials: Credentials) -> Question {
         credentials: Arc::new(credentials),
         client: IpAddr::from([127, 0, 0, 1]),
         correlation_id: "id".into(),
-        deadline: Instant::now() + Duration::from_secs(1),
+        deadline: Instant::now().checked_add(Duration::from_secs(1)).unwrap(),
     }
 }
 

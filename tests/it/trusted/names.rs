@@ -74,7 +74,7 @@ async fn no_other_name_slips_through() {
         (&[good.clone(), int(SERVICE, 1)], false),
         (&[good.clone(), no_value.clone()], false),
     ] {
-        let honest = under(&[good.clone()]);
+        let honest = under(std::slice::from_ref(&good));
         for entries in [vec![under(attributes), honest.clone()], vec![honest, under(attributes)]] {
             let request = ExportTraceServiceRequest { resource_spans: entries };
             for (form, wire) in [

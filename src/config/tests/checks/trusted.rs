@@ -63,7 +63,7 @@ fn half_listeners_are_refused() {
         ("authentication: [none], address: '127.0.0.1:1'".to_owned(), "service_names"),
         (format!("authentication: [none], address: '127.0.0.1:1', {good}"), "clients"),
         ("authentication: [gitlab], service_names: [x]".to_owned(), "service_names"),
-        (format!("authentication: [gitlab], clients: [{{ san: a.b }}]"), "clients"),
+        ("authentication: [gitlab], clients: [{ san: a.b }]".to_owned(), "clients"),
         (
             "authentication: [gitlab], i_know_the_network_is_closed: true".to_owned(),
             "i_know_the_network_is_closed",
