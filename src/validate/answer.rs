@@ -55,7 +55,7 @@ pub(super) fn head(
     match status {
         StatusCode::OK => Ok(Head::Positive),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if is_foreign(headers) => {
-            Err(Undetermined::BadAnswer("a refusal that something in front of GitLab gave"))
+            Err(Undetermined::ForeignRefusal)
         }
         StatusCode::UNAUTHORIZED if signed_at.is_some_and(|signed| !is_timely(signed, headers)) => {
             Err(Undetermined::BadAnswer("a 401 while the clocks of GitLab and of this machine are apart"))

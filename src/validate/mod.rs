@@ -131,6 +131,9 @@ pub enum Undetermined {
     /// An answer that breaks the contract.
     #[error("the authority's answer breaks its contract: {0}")]
     BadAnswer(&'static str),
+    /// A 401 or 403 in another form than that of GitLab's API.
+    #[error("something in front of GitLab refused in its place, which says nothing about the credential")]
+    ForeignRefusal,
     /// Our own cap on questions in flight is reached.
     #[error("too many questions to the authority are already in flight")]
     Busy,
@@ -154,7 +157,7 @@ impl Undetermined {
             Self::Unreachable(_) => "unreachable",
             Self::Throttled => "throttled",
             Self::Status(_) => "status",
-            Self::BadAnswer(_) => "bad_answer",
+            Self::BadAnswer(_) | Self::ForeignRefusal => "bad_answer",
             Self::Busy => "busy",
             Self::BreakerOpen(_) => "breaker_open",
             Self::Paused(_) => "paused",

@@ -302,7 +302,7 @@ fn hint_undetermined(trouble: &Undetermined) -> &'static str {
             "a redirect, which is not followed: gitlab.url must be GitLab's own address"
         }
         Undetermined::Status(_) => "GitLab's own trouble: its log has the correlation id",
-        Undetermined::BadAnswer(_) => {
+        Undetermined::BadAnswer(_) | Undetermined::ForeignRefusal => {
             "something else answers in GitLab's place, or its endpoint breaks the contract: spangate conform"
         }
         Undetermined::Busy => "gitlab.max_concurrency and gitlab.max_queue",
