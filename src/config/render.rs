@@ -87,6 +87,18 @@ fn section(out: &mut String, keys: &[Key], values: &Value, indent: usize, style:
                     }
                 }
             }
+            // Empty by default: one element is shown, but commented out.
+            (Some(inner), Value::Array(items)) if items.is_empty() => {
+                line_out(out, &format!("{pad}{name}: []"));
+                if style == Style::Explained {
+                    let mut text = String::new();
+                    let one = serde_json::json!({ name: [(inner.default)()] });
+                    section(&mut text, std::slice::from_ref(key), &one, 2, style);
+                    for line in text.lines().skip(key.doc.len()) {
+                        line_out(out, &format!("{pad}# {}", line.strip_prefix("  ").unwrap_or(line)));
+                    }
+                }
+            }
             (Some(inner), Value::Array(items)) => {
                 line_out(out, &format!("{pad}{name}:"));
                 for item in items {
@@ -128,6 +140,14 @@ fn flow(value: &Value, style: Style) -> String {
         Value::Array(items) => {
             let items: Vec<_> = items.iter().map(|item| flow(item, style)).collect();
             format!("[{}]", items.join(", "))
+        }
+        // Keys are no values: dollar signs in them stand for themselves.
+        Value::Object(entries) if !entries.is_empty() => {
+            let entry = |(key, value): (&String, &Value)| {
+                format!("{}: {}", Value::from(key.as_str()), flow(value, style))
+            };
+            let entries: Vec<_> = entries.iter().map(entry).collect();
+            format!("{{ {} }}", entries.join(", "))
         }
         other => other.to_string(),
     }

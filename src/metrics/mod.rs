@@ -9,7 +9,7 @@ mod tests;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -21,7 +21,7 @@ use prometheus_client::{
 };
 
 // The configuration allows no more; held here too, whoever calls.
-use crate::config::check::{MAX_ENDPOINTS, MAX_LISTENERS};
+use crate::config::check::{MAX_ENDPOINTS, MAX_LISTENERS, MAX_PROVIDERS};
 
 pub use table::reference;
 
@@ -56,6 +56,8 @@ pub struct Metrics {
     cache_entries: Family<KindLabels, Gauge>,
     authority_requests: Family<OutcomeLabels, Counter>,
     authority_duration: Histogram,
+    jwks_age: Family<IssuerLabels, Gauge<f64, AtomicU64>>,
+    jwks_fetches: Family<OutcomeLabels, Counter>,
     limit_decisions: Family<LimitLabels, Counter>,
     stripped: Counter,
     unknown_fields: Counter,
@@ -121,6 +123,11 @@ struct KindLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct IssuerLabels {
+    issuer: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -216,6 +223,8 @@ impl Metrics {
             cache_entries: add(to, &table::CACHE_ENTRIES, Family::default()),
             authority_requests: add(to, &table::AUTHORITY_REQUESTS, Family::default()),
             authority_duration: add(to, &table::AUTHORITY_DURATION, seconds()),
+            jwks_age: add(to, &table::JWKS_AGE, Family::default()),
+            jwks_fetches: add(to, &table::JWKS_FETCHES, Family::default()),
             limit_decisions: add(to, &table::LIMIT_DECISIONS, Family::default()),
             stripped: add(to, &table::STRIPPED, Counter::default()),
             unknown_fields: add(to, &table::UNKNOWN_FIELDS, Counter::default()),
@@ -295,7 +304,7 @@ impl Metrics {
         self.verdicts.get_or_create(&VerdictLabels { source, verdict }).inc();
     }
 
-    /// Entries in the verdict caches. `kind`: positive, negative.
+    /// Entries in the verdict caches. `kind`: positive, negative, `bearer_positive`, `bearer_negative`.
     pub fn cache_entries(&self, kind: &'static str, entries: u64) {
         let entries = i64::try_from(entries).unwrap_or(i64::MAX);
         self.cache_entries.get_or_create(&KindLabels { kind }).set(entries);
@@ -305,6 +314,19 @@ impl Metrics {
     pub fn authority_request(&self, outcome: &'static str, duration: Duration) {
         self.authority_requests.get_or_create(&OutcomeLabels { outcome }).inc();
         self.authority_duration.observe(duration.as_secs_f64());
+    }
+
+    /// The ages of providers' keys, by issuer; what is not among them is forgotten.
+    pub fn jwks_ages<'a>(&self, ages: impl Iterator<Item = (&'a str, Duration)>) {
+        self.jwks_age.clear();
+        for (issuer, age) in ages.take(MAX_PROVIDERS) {
+            self.jwks_age.get_or_create(&IssuerLabels { issuer: issuer.into() }).set(age.as_secs_f64());
+        }
+    }
+
+    /// A provider's keys were fetched, or were not. `outcome`: ok, or `Undetermined::label`.
+    pub fn jwks_fetch(&self, outcome: &'static str) {
+        self.jwks_fetches.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// A limit was asked. `decision`: allowed, refused, `would_refuse`.

@@ -54,12 +54,16 @@ rows! {
     } "Spans by what became of them (foreign: of another trace than the job's; in shadow mode they still go on)";
     VERDICTS: "counter" "spangate_verdicts_total" {
         "source": "hit, miss, shared, stale, refresh", "verdict": "allow, deny, undetermined"
-    } "Verdicts about token pairs by where they came from";
-    CACHE_ENTRIES: "gauge" "spangate_cache_entries" { "kind": "positive, negative" } "Verdicts kept";
+    } "Verdicts about tokens by where they came from";
+    CACHE_ENTRIES: "gauge" "spangate_cache_entries" { "kind": "positive, negative, bearer_positive, bearer_negative" } "Verdicts kept, about token pairs and about bearer tokens";
     AUTHORITY_REQUESTS: "counter" "spangate_authority_requests_total" {
         "outcome": "allow, deny, timeout, unreachable, throttled, status, bad_answer, busy"
     } "Questions to the authority";
     AUTHORITY_DURATION: "histogram" "spangate_authority_duration_seconds" {} "Time for one question to the authority";
+    JWKS_AGE: "gauge" "spangate_jwks_age_seconds" { "issuer": "`oidc.providers[].issuer`" }
+        "Time since the keys of an OpenID provider were last fetched; not there before the first time";
+    JWKS_FETCHES: "counter" "spangate_jwks_fetches_total" { "outcome": "ok, timeout, unreachable, status, bad_answer" }
+        "Fetches of the keys of OpenID providers";
     LIMIT_DECISIONS: "counter" "spangate_limit_decisions_total" {
         "limit": "runner_requests, job_requests, job_spans, job_bytes, job_span_budget, client_failures",
         "decision": "allowed, refused, would_refuse"

@@ -11,6 +11,8 @@ pub mod fixed;
 pub mod gitlab;
 mod identity;
 pub mod job_token;
+mod jwks;
+pub mod oidc;
 mod refusal_row;
 mod signer;
 mod timestamp;
@@ -41,9 +43,18 @@ pub trait Validator: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// How long past its own end a credential is still good, by the authority's word.
+    fn grace(&self) -> Duration {
+        GRACE
+    }
+
     /// Puts what is kept in memory into the metrics; asked at each scrape.
     fn record_entries(&self) {}
 }
+
+/// How long the authority goes on answering for a job that is over: Rails accepts a job token for
+/// this long past its `exp`, because a runner's last export leaves after the job.
+pub const GRACE: Duration = Duration::from_mins(1);
 
 impl<T: Validator + ?Sized> Validator for Arc<T> {
     fn validate<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Verdict, Undetermined>> {
@@ -52,6 +63,10 @@ impl<T: Validator + ?Sized> Validator for Arc<T> {
 
     fn known(&self, credentials: &Credentials) -> bool {
         T::known(self, credentials)
+    }
+
+    fn grace(&self) -> Duration {
+        T::grace(self)
     }
 
     fn record_entries(&self) {
@@ -123,6 +138,9 @@ pub enum Undetermined {
     /// Our own cap on questions in flight is reached.
     #[error("too many questions to the authority are already in flight")]
     Busy,
+    /// The keys at hand are too old to say that there is no such key.
+    #[error("the token's key is not known, and the provider was asked for its keys a moment ago")]
+    UnknownKey,
     /// No authority is there for this kind of credentials.
     #[error("no authority for this kind of credentials is configured")]
     NoAuthority,
@@ -139,6 +157,7 @@ impl Undetermined {
             Self::Status(_) => "status",
             Self::BadAnswer(_) => "bad_answer",
             Self::Busy => "busy",
+            Self::UnknownKey => "unknown_key",
             Self::NoAuthority => "no_authority",
         }
     }
