@@ -12,7 +12,10 @@ use crate::{
         signal::Signal,
         status::{Code, Status},
     },
-    validate::{Denial, Undetermined, credentials::CredentialError},
+    validate::{
+        Denial, Undetermined,
+        credentials::{CredentialError, Kind},
+    },
 };
 
 use super::{body::BodyError, upstream::UpstreamError};
@@ -33,8 +36,8 @@ pub enum Rejection {
     Encoding,
     /// No credentials, or a shape that none has.
     Credentials(CredentialError),
-    /// The authority said no.
-    Denied(Denial),
+    /// The authority on this kind of credentials said no.
+    Denied(Denial, Kind),
     /// This client failed too often of late.
     Failures(Duration),
     /// No verdict could be had.
@@ -93,8 +96,10 @@ impl Rejection {
             Self::MediaType => (415, Code::Unimplemented, Never, "media_type"),
             Self::Encoding => (415, Code::Unimplemented, Never, "encoding"),
             Self::Credentials(_) => (401, Code::Unauthenticated, Never, "credentials"),
-            Self::Denied(Denial::Unauthenticated) => (401, Code::Unauthenticated, Never, "unauthenticated"),
-            Self::Denied(Denial::Forbidden) => (403, Code::PermissionDenied, Never, "forbidden"),
+            Self::Denied(Denial::Unauthenticated, _) => {
+                (401, Code::Unauthenticated, Never, "unauthenticated")
+            }
+            Self::Denied(Denial::Forbidden, _) => (403, Code::PermissionDenied, Never, "forbidden"),
             Self::Failures(wait) => (429, Code::ResourceExhausted, After(*wait), "client_failures"),
             Self::Undetermined(Undetermined::Throttled) => {
                 (429, Code::ResourceExhausted, SOON, "authority_throttled")
@@ -167,10 +172,7 @@ impl Rejection {
             }
             Self::Encoding => "send the body as it is, or compressed with gzip or zstd".into(),
             Self::Credentials(error) => error.to_string(),
-            Self::Denied(Denial::Unauthenticated) => "GitLab does not accept these tokens".into(),
-            Self::Denied(Denial::Forbidden) => {
-                "GitLab says that this runner may not speak for this job".into()
-            }
+            Self::Denied(denial, kind) => denial_sentence(*denial, *kind).into(),
             Self::Failures(_) => "too many failed attempts from this address".into(),
             Self::Undetermined(Undetermined::Throttled) => "GitLab limits how often it can be asked".into(),
             Self::Undetermined(_) => "the tokens cannot be checked at the moment".into(),
@@ -217,6 +219,16 @@ impl Form {
     }
 }
 
+/// Who sends a bearer token is not told what is wrong with it: that would help to forge one.
+fn denial_sentence(denial: Denial, kind: Kind) -> &'static str {
+    match (kind, denial) {
+        (Kind::Pair, Denial::Unauthenticated) => "GitLab does not accept these tokens",
+        (Kind::Pair, Denial::Forbidden) => "GitLab says that this runner may not speak for this job",
+        (Kind::Bearer, Denial::Unauthenticated) => "this bearer token is not accepted",
+        (Kind::Bearer, Denial::Forbidden) => "this bearer token is good, but its bearer may not send here",
+    }
+}
+
 /// Without the details, which are for the operator's log only.
 fn upstream_sentence(error: &UpstreamError) -> &'static str {
     match error {
@@ -257,6 +269,8 @@ mod tests {
             Undetermined::Status(404),
             Undetermined::BadAnswer("no JSON"),
             Undetermined::Busy,
+            Undetermined::UnknownKey,
+            Undetermined::NoAuthority,
         ]
         .map(Rejection::Undetermined);
         let upstream = [

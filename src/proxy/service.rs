@@ -55,7 +55,7 @@ pub async fn serve(
         ),
         Err(rejection) => {
             let protocol = notes.route.map_or_else(|| Protocol::of_answer(&head), |route| route.protocol);
-            (answer::refused(protocol, rejection, &gateway.names), rejection.label())
+            (answer::refused(protocol, rejection, &gateway.names, rules.accepts), rejection.label())
         }
     };
     if let Ok(value) = http::HeaderValue::from_str(&correlation_id) {

@@ -27,6 +27,7 @@ mod fuzzed;
 mod gate;
 mod identity;
 mod limits;
+mod oidc;
 mod otlp_property;
 mod protocols;
 mod refusals;
