@@ -197,6 +197,7 @@ fn outcome(answer: &Result<Verdict, Undetermined>) -> Outcome {
             Undetermined::Busy
             | Undetermined::BreakerOpen(_)
             | Undetermined::Paused(_)
+            | Undetermined::UnknownKey
             | Undetermined::NoAuthority,
         ) => Outcome::Neither,
     }
