@@ -27,7 +27,7 @@ pub const MAX_LISTENERS: usize = 12;
 const MAX_SIGNALS: usize = MAX_LISTENERS;
 
 /// More collectors than this could take the metrics past 2,000 series.
-pub const MAX_ENDPOINTS: usize = 32;
+pub const MAX_ENDPOINTS: usize = 16;
 
 /// Past its end a revoked pair still passes for this long at most (SECURITY.md).
 const MAX_STALE: Duration = Duration::from_mins(1);
