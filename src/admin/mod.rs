@@ -17,6 +17,7 @@ use crate::metrics;
 pub struct Health {
     started: AtomicBool,
     draining: AtomicBool,
+    waiting: AtomicBool,
     generation: AtomicU64,
 }
 
@@ -31,6 +32,11 @@ impl Health {
     pub fn set_started(&self) {
         self.started.store(true, Ordering::Relaxed);
         self.configuration_applied();
+    }
+
+    /// It has to wait for what it decides by (keys of OpenID providers), or has to no more.
+    pub fn set_waiting(&self, is_waiting: bool) {
+        self.waiting.store(is_waiting, Ordering::Relaxed);
     }
 
     /// The process is about to end: load balancers shall send nothing new. There is no way back.
@@ -64,6 +70,8 @@ impl Health {
     fn state(&self) -> &'static str {
         if self.is_draining() {
             "draining"
+        } else if self.is_started() && self.waiting.load(Ordering::Relaxed) {
+            "waiting for keys"
         } else if self.is_started() {
             "ready"
         } else {
@@ -114,7 +122,7 @@ fn index(health: &Health) -> String {
         "spangate {}\nstate: {}\nconfiguration: number {} since the start\n\n\
          /metrics      OpenMetrics\n\
          /-/liveness   200 while the process answers\n\
-         /-/readiness  200 when ready, 503 while starting or draining\n\
+         /-/readiness  200 when ready, 503 while starting, waiting for keys or draining\n\
          /-/startup    200 once started\n",
         env!("CARGO_PKG_VERSION"),
         health.state(),
@@ -149,7 +157,10 @@ mod tests {
             })
         };
         assert_eq!(probes(), ["200 alive", "503 starting", "503 starting"]);
+        health.set_waiting(true);
         health.set_started();
+        assert_eq!(probes(), ["200 alive", "503 waiting for keys", "200 started"]);
+        health.set_waiting(false);
         assert_eq!(probes(), ["200 alive", "200 ready", "200 started"]);
         health.configuration_applied();
         assert_eq!(health.generation(), 2);

@@ -1,13 +1,13 @@
 //! One gateway out of one configuration, and what outlives it: metrics, limits, keys, memory
 //! budgets. It opens files but no socket.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::{
     cache::verdict::Cached,
-    config::{AlsoStrip, Config},
+    config::{AlsoStrip, Authentication, Config},
     limit::{failures::Failures, local::Local},
     metrics::Metrics,
     otlp::rewrite::{Policy, ProtectedKeys},
@@ -27,17 +27,21 @@ use crate::{
         gitlab::Gitlab,
         guard::{self, Guard},
         mtls::Mtls,
+        oidc::Oidc,
         trusted::Network,
     },
 };
 
-use super::{Asker, StartError};
+use super::{
+    Asker, StartError,
+    bearer::{self, Bearer},
+};
 
 /// What lasts from one configuration to the next.
 #[derive(Debug)]
 pub(super) struct Lasting {
     pub(super) metrics: Arc<Metrics>,
-    digester: Arc<Digester>,
+    pub(super) digester: Arc<Digester>,
     limits: Arc<Local>,
     failures: Arc<Failures>,
     in_flight: InFlight,
@@ -49,7 +53,9 @@ pub(super) struct Lasting {
 pub(super) struct Built {
     pub(super) gateway: Arc<Gateway>,
     pub(super) config: Config,
-    authority: Authority,
+    /// `None`: no listener takes token pairs.
+    authority: Option<Authority>,
+    pub(super) bearer: Option<Bearer>,
     /// Digests of the authority's own files: a changed secret or list is another authority.
     files: Vec<Option<Vec<u8>>>,
 }
@@ -74,6 +80,7 @@ impl Authority {
 #[derive(Debug)]
 pub(super) struct Prepared {
     built: Built,
+    bearer: Option<bearer::Prepared>,
     /// Another way to ask the same authority: what its cache holds stays.
     ask_anew: Option<Guard<Gitlab>>,
 }
@@ -84,10 +91,12 @@ impl Prepared {
         let config = &self.built.config;
         lasting.limits.reconfigure(&config.limits, config.traces.max_spans_per_job);
         lasting.failures.reconfigure(&config.limits.per_client_failures);
-        if let (Authority::Gitlab { cached, .. }, Some(guarded)) = (&self.built.authority, self.ask_anew) {
+        if let (Some(Authority::Gitlab { cached, .. }), Some(guarded)) =
+            (&self.built.authority, self.ask_anew)
+        {
             cached.reconfigure(guarded, &config.cache);
         }
-        self.built
+        Built { bearer: self.bearer.map(bearer::Prepared::take_over), ..self.built }
     }
 }
 
@@ -129,28 +138,30 @@ pub(super) fn gateway(
             .map_err(|error| StartError::new(error.to_string()))
     });
     let names = HeaderNames::from_config(&config.gitlab).map_err(|error| StartError::new(error.to_string()));
-    let (asked, upstream, names) = match (asked, upstream, names) {
-        (Ok(asked), Ok(upstream), Ok(names)) => (asked, upstream, names),
-        (asked, upstream, names) => {
-            let problems = [asked.err(), upstream.err(), names.err()];
+    let bearer = Bearer::prepare(config, lasting, before.and_then(|before| before.bearer.as_ref()));
+    let (asked, upstream, names, bearer) = match (asked, upstream, names, bearer) {
+        (Ok(asked), Ok(upstream), Ok(names), Ok(bearer)) => (asked, upstream, names, bearer),
+        (asked, upstream, names, bearer) => {
+            let problems = [asked.err(), upstream.err(), names.err(), bearer.err()];
             return Err(StartError(problems.into_iter().flatten().flat_map(|error| error.0).collect()));
         }
     };
     let guard = |gitlab, health: &Arc<guard::State>| {
         Guard::new(gitlab, &config.gitlab, Arc::clone(health), Arc::clone(&lasting.metrics))
     };
-    let (authority, ask_anew) = match (kept.map(|before| before.authority.clone()), asked) {
-        (Some(Authority::Gitlab { cached, health }), Asked::Gitlab(gitlab)) => {
+    let (authority, ask_anew) = match (kept.and_then(|before| before.authority.clone()), asked) {
+        (_, None) => (None, None),
+        (Some(Authority::Gitlab { cached, health }), Some(Asked::Gitlab(gitlab))) => {
             let guarded = guard(*gitlab, &health);
-            (Authority::Gitlab { cached, health }, Some(guarded))
+            (Some(Authority::Gitlab { cached, health }), Some(guarded))
         }
-        (Some(fixed @ Authority::Fixed(_)), Asked::Fixed(_)) => (fixed, None),
-        (_, Asked::Gitlab(gitlab)) => {
+        (Some(fixed @ Authority::Fixed(_)), Some(Asked::Fixed(_))) => (Some(fixed), None),
+        (_, Some(Asked::Gitlab(gitlab))) => {
             let health = Arc::new(guard::State::new());
             let cached = Cached::new(guard(*gitlab, &health), &config.cache, Arc::clone(&lasting.metrics));
-            (Authority::Gitlab { cached: Arc::new(cached), health }, None)
+            (Some(Authority::Gitlab { cached: Arc::new(cached), health }), None)
         }
-        (_, Asked::Fixed(fixed)) => (Authority::Fixed(Arc::new(fixed)), None),
+        (_, Some(Asked::Fixed(fixed))) => (Some(Authority::Fixed(Arc::new(fixed))), None),
     };
     if before.is_some() && kept.is_none() {
         tracing::warn!(
@@ -159,8 +170,8 @@ pub(super) fn gateway(
     }
     let gateway = Gateway {
         validator: Arc::new(ByKind {
-            pair: Some(authority.validator()),
-            bearer: None,
+            pair: authority.as_ref().map(Authority::validator),
+            bearer: bearer.as_ref().map(bearer::Prepared::validator),
             client: Some(Arc::new(Mtls::from_config(config, &lasting.digester))),
             network: Some(Arc::new(Network::from_config(config, &lasting.digester))),
         }),
@@ -175,8 +186,8 @@ pub(super) fn gateway(
         metrics: Arc::clone(&lasting.metrics),
         log_cap: Arc::clone(&lasting.log_cap),
     };
-    let built = Built { gateway: Arc::new(gateway), config: config.clone(), authority, files };
-    Ok(Prepared { built, ask_anew })
+    let built = Built { gateway: Arc::new(gateway), config: config.clone(), authority, bearer: None, files };
+    Ok(Prepared { built, bearer, ask_anew })
 }
 
 fn collector_tls(config: &Config) -> Result<Option<rustls::ClientConfig>, StartError> {
@@ -193,7 +204,12 @@ enum Asked {
     Fixed(Fixed),
 }
 
-fn authority(config: &Config, lasting: &Lasting) -> Result<Asked, StartError> {
+/// `None` where nobody is configured and no listener needs anybody.
+fn authority(config: &Config, lasting: &Lasting) -> Result<Option<Asked>, StartError> {
+    let is_named = !config.gitlab.url.is_empty() || !config.fixed.file.as_os_str().is_empty();
+    if !is_named && !config.takes(Authentication::Gitlab) {
+        return Ok(None);
+    }
     let identity = IdentityPolicy::from_config(config);
     let digester = Arc::clone(&lasting.digester);
     if config.fixed.file.as_os_str().is_empty() {
@@ -202,6 +218,7 @@ fn authority(config: &Config, lasting: &Lasting) -> Result<Asked, StartError> {
     } else {
         Fixed::load(&config.fixed.file, identity, digester, Arc::clone(&lasting.metrics)).map(Asked::Fixed)
     }
+    .map(Some)
     .map_err(|error| StartError::new(error.to_string()))
 }
 
@@ -215,8 +232,13 @@ pub(super) fn asker(config: &Config) -> Result<Asker, StartError> {
     let names =
         HeaderNames::from_config(&config.gitlab).map_err(|error| StartError::new(error.to_string()))?;
     let validator: Arc<dyn Validator> = match authority(config, &lasting)? {
-        Asked::Gitlab(gitlab) => Arc::new(*gitlab),
-        Asked::Fixed(fixed) => Arc::new(fixed),
+        None => {
+            return Err(StartError::new(
+                "no authority knows token pairs: set gitlab.url or fixed.file".into(),
+            ));
+        }
+        Some(Asked::Gitlab(gitlab)) => Arc::new(*gitlab),
+        Some(Asked::Fixed(fixed)) => Arc::new(fixed),
     };
     Ok(Asker {
         validator,
@@ -232,7 +254,9 @@ pub(super) fn asker(config: &Config) -> Result<Asker, StartError> {
 fn protected(config: &Config) -> (impl Iterator<Item = &str>, impl Iterator<Item = &str>) {
     let (sets, protected) = (&config.attributes.sets, &config.attributes.protected);
     (
-        protected_keys(sets).chain(protected.keys.iter().map(String::as_str)),
+        protected_keys(sets)
+            .chain(protected.keys.iter().map(String::as_str))
+            .chain(Oidc::attribute_keys(&config.oidc)),
         protected_prefixes(sets).chain(protected.prefixes.iter().map(String::as_str)),
     )
 }
@@ -266,6 +290,10 @@ pub(super) fn unreadable_files(config: &Config) -> Vec<String> {
             .map(|(key, path)| (format!("listeners.{index}.tls.{key}"), path))
         })
     });
+    let of_providers = config.oidc.providers.iter().enumerate().flat_map(|(index, provider)| {
+        [("keys_file", &provider.keys_file), ("ca_file", &provider.ca_file)]
+            .map(|(key, path)| (format!("oidc.providers.{index}.{key}"), path))
+    });
     [
         ("gitlab.secret_file", &gitlab.secret_file),
         ("gitlab.ca_file", &gitlab.ca_file),
@@ -277,6 +305,7 @@ pub(super) fn unreadable_files(config: &Config) -> Vec<String> {
     .into_iter()
     .map(|(key, path)| (key.to_owned(), path))
     .chain(of_listeners)
+    .chain(of_providers)
     .filter(|(_, path)| !path.as_os_str().is_empty())
     .filter_map(|(key, path)| {
         let error = std::fs::File::open(path).err()?;
@@ -288,9 +317,13 @@ pub(super) fn unreadable_files(config: &Config) -> Vec<String> {
 /// Digests of the files that say who the authority is; one that can't be read is reported by
 /// whoever needs it.
 fn authority_files(config: &Config) -> Vec<Option<Vec<u8>>> {
-    [&config.gitlab.secret_file, &config.fixed.file]
-        .map(|path| Some(digest(&SHA256, &std::fs::read(path).ok()?).as_ref().to_vec()))
-        .into()
+    digests(&[config.gitlab.secret_file.clone(), config.fixed.file.clone()])
+}
+
+/// A digest of each file; `None` for one that can't be read.
+pub(super) fn digests(files: &[PathBuf]) -> Vec<Option<Vec<u8>>> {
+    let read = |path| Some(digest(&SHA256, &std::fs::read(path).ok()?).as_ref().to_vec());
+    files.iter().map(read).collect()
 }
 
 fn policy(config: &Config) -> Policy {

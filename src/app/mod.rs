@@ -1,6 +1,7 @@
 //! The composition root: the only place that names concrete parts. Configuration in, a running
 //! gateway out; a reload builds a second one and swaps one pointer. It never handles a request.
 
+mod bearer;
 mod build;
 
 use std::{
@@ -136,6 +137,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     for listener in &config.listeners {
         running.serve_runners(listener, &config, &connections).await?;
     }
+    running.await_keys();
     running.health.set_started();
     Ok(running)
 }
@@ -206,6 +208,20 @@ impl Running {
             self.cut.clone(),
         ));
         Ok(())
+    }
+
+    /// Ready only with the providers' keys, or when they could not be had: a replica whose tokens all get 503 helps
+    /// nobody while others have them, and one provider that is down must not keep all replicas out.
+    fn await_keys(&self) {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bearer) = &current.bearer {
+            let (settled, health) = (bearer.settled(), Arc::clone(&self.health));
+            health.set_waiting(true);
+            drop(tokio::spawn(async move {
+                settled.await;
+                health.set_waiting(false);
+            }));
+        }
     }
 
     async fn serve_admin(&mut self, config: &Config) -> Result<(), StartError> {

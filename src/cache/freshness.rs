@@ -4,17 +4,17 @@
 
 use std::time::Duration;
 
-/// How long the authority goes on answering for a job that is over: Rails accepts a job token for
-/// this long past its `exp`, because a runner's last export leaves after the job.
-pub const GRACE: Duration = Duration::from_mins(1);
+pub use crate::validate::GRACE;
 
-/// The operator's bounds.
+/// The operator's bounds, and the authority's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caps {
     /// Longest time to keep, whatever the authority says.
     pub max_ttl: Duration,
     /// How long past its end a verdict still serves while the authority gives no word.
     pub stale_if_error: Duration,
+    /// How long past its own end a credential is still good.
+    pub grace: Duration,
 }
 
 /// How long a verdict is kept, from now.
@@ -31,7 +31,7 @@ pub struct Keep {
 /// `max_age` is the authority's word, `expires_at` the end of the credential itself and `now` the
 /// present, both in Unix seconds. `jitter` takes off between nothing (0) and a tenth (`u16::MAX`),
 /// so that verdicts given together do not end together. It only ever shortens. Neither the time
-/// nor its stale part passes the end of the credential and [`GRACE`]: past that, the credential is
+/// nor its stale part passes the end of the credential and its grace: past that, the credential is
 /// known to be dead whether or not the authority can be reached.
 #[must_use]
 pub fn keep(
@@ -42,7 +42,7 @@ pub fn keep(
     now: u64,
 ) -> Option<Keep> {
     let left = expires_at.map_or(Duration::MAX, |end| {
-        Duration::from_secs(end.saturating_add(GRACE.as_secs()).saturating_sub(now))
+        Duration::from_secs(end.saturating_add(caps.grace.as_secs()).saturating_sub(now))
     });
     let ttl = shorten(max_age?.min(caps.max_ttl).min(left), jitter);
     let stale = caps.stale_if_error.min(left.saturating_sub(ttl));
@@ -66,9 +66,10 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Caps, Keep, keep};
+    use super::{Caps, GRACE, Keep, keep};
 
-    const CAPS: Caps = Caps { max_ttl: Duration::from_mins(5), stale_if_error: Duration::from_mins(1) };
+    const CAPS: Caps =
+        Caps { max_ttl: Duration::from_mins(5), stale_if_error: Duration::from_mins(1), grace: GRACE };
     const NOW: u64 = 1_800_000_000;
 
     fn seconds(ttl: u64, stale: u64) -> Keep {
@@ -101,6 +102,17 @@ mod tests {
         assert_eq!(keep(age, Some(0), CAPS, 0, NOW), None);
     }
 
+    /// Scenario: a credential whose authority gives no grace, before its end, at it and past it.
+    /// Guarantees: neither the time nor its stale part passes the end.
+    #[test]
+    fn without_grace_the_end_is_the_end() {
+        let caps = Caps { grace: Duration::ZERO, ..CAPS };
+        let until = |end| keep(Some(Duration::from_secs(30)), Some(end), caps, 0, NOW);
+        assert_eq!(until(NOW + 40), Some(seconds(30, 10)));
+        assert_eq!(until(NOW + 1), Some(seconds(1, 0)));
+        assert_eq!((until(NOW), until(NOW - 1)), (None, None));
+    }
+
     /// Scenario: no jitter, half of it and all of it.
     /// Guarantees: it takes off nothing, a twentieth and a tenth.
     #[test]
@@ -115,7 +127,7 @@ mod tests {
     /// Guarantees: no overflow, and a result within the bounds.
     #[test]
     fn extremes_do_not_overflow() {
-        let caps = Caps { max_ttl: Duration::MAX, stale_if_error: Duration::MAX };
+        let caps = Caps { max_ttl: Duration::MAX, stale_if_error: Duration::MAX, ..CAPS };
         let kept = keep(Some(Duration::MAX), Some(u64::MAX), caps, u16::MAX, 0).unwrap();
         assert!(kept.ttl > Duration::from_secs(1 << 33));
         assert_eq!(keep(Some(Duration::MAX), Some(0), caps, 0, u64::MAX), None);
@@ -141,7 +153,7 @@ mod tests {
             let least = left.map_or(max_age.min(max_ttl), |left| {
                 max_age.min(max_ttl).min(Duration::from_secs(left))
             });
-            match keep(Some(max_age), expires_at, Caps { max_ttl, stale_if_error }, jitter, now) {
+            match keep(Some(max_age), expires_at, Caps { max_ttl, stale_if_error, ..CAPS }, jitter, now) {
                 None => prop_assert!(least.is_zero()),
                 Some(Keep { ttl, stale }) => {
                     prop_assert!(!ttl.is_zero() && ttl <= least);

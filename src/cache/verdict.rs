@@ -79,6 +79,8 @@ struct Shared<V> {
     /// What the times in the tables count from.
     epoch: Instant,
     jitter: RandomState,
+    /// Names of the positive and the negative entries in the metrics.
+    kinds: [&'static str; 2],
 }
 
 /// What a reload may change.
@@ -131,6 +133,17 @@ impl<V: Validator> Cached<V> {
     /// A cache in front of `inner`.
     #[must_use]
     pub fn new(inner: V, config: &config::Cache, metrics: Arc<Metrics>) -> Self {
+        Self::counted_as(["positive", "negative"], inner, config, metrics)
+    }
+
+    /// The same, whose entries are counted under other names: each cache of a process needs its own.
+    #[must_use]
+    pub fn counted_as(
+        kinds: [&'static str; 2],
+        inner: V,
+        config: &config::Cache,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let useful = config.max_ttl.saturating_add(config.stale_if_error);
         let max = usize::try_from(config.max_entries).unwrap_or(usize::MAX);
         Self {
@@ -142,6 +155,7 @@ impl<V: Validator> Cached<V> {
                 flights: Mutex::default(),
                 epoch: Instant::now(),
                 jitter: RandomState::new(),
+                kinds,
             }),
         }
     }
@@ -167,8 +181,10 @@ impl<V: Validator> Cached<V> {
         let (shared, now) = (&self.shared, self.shared.now());
         shared.positive.sweep(now);
         shared.negative.sweep(now);
-        shared.metrics.cache_entries("positive", shared.positive.len() as u64);
-        shared.metrics.cache_entries("negative", shared.negative.len() as u64);
+        let [positive, negative] = shared.kinds;
+        shared.metrics.cache_entries(positive, shared.positive.len() as u64);
+        shared.metrics.cache_entries(negative, shared.negative.len() as u64);
+        shared.settings.load().inner.record_entries();
     }
 
     /// Answers one question and says where from.
@@ -375,11 +391,15 @@ impl<V: Validator> Drop for Pilot<V> {
     }
 }
 
-impl<V> Settings<V> {
+impl<V: Validator> Settings<V> {
     fn new(inner: V, config: &config::Cache) -> Self {
         Self {
+            caps: Caps {
+                max_ttl: config.max_ttl,
+                stale_if_error: config.stale_if_error,
+                grace: inner.grace(),
+            },
             inner,
-            caps: Caps { max_ttl: config.max_ttl, stale_if_error: config.stale_if_error },
             negative_ttl: config.negative_ttl,
             refresh_ahead: if config.refresh_ahead > 0.0 { config.refresh_ahead.min(1.0) } else { 0.0 },
         }

@@ -1,6 +1,8 @@
 //! What the keys must mean together: ranges, names, addresses, URLs, settings that exclude each other.
 //! Pure: it opens no file and resolves no name; `app` tries the files.
 
+mod oidc;
+
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
@@ -11,10 +13,12 @@ use std::{
 use http::{HeaderName, Uri};
 
 use super::{
-    AttributesMode, Config, Mode, trusted,
+    AttributesMode, Authentication, Config, Mode, trusted,
     units::{ByteSize, duration},
     url::{base_url, is_endpoint, own_listener},
 };
+
+pub use oidc::MAX_PROVIDERS;
 
 /// More listeners than this could take the metrics past 2,000 series.
 pub const MAX_LISTENERS: usize = 12;
@@ -87,6 +91,12 @@ impl Problems {
 }
 
 impl Config {
+    /// Whether any listener takes this kind of credentials.
+    #[must_use]
+    pub fn takes(&self, kind: Authentication) -> bool {
+        self.listeners.iter().any(|listener| listener.authentication.contains(&kind))
+    }
+
     /// Every problem between keys; empty when the configuration can be used.
     #[must_use]
     pub fn check(&self) -> Vec<Problem> {
@@ -94,6 +104,7 @@ impl Config {
         listeners(self, &mut problems);
         authority(self, &mut problems);
         headers(self, &mut problems);
+        oidc::oidc(self, &mut problems);
         cache(self, &mut problems);
         limits(self, &mut problems);
         attributes(self, &mut problems);
@@ -192,7 +203,7 @@ pub(super) fn is_set(path: &Path) -> bool {
 fn authority(config: &Config, problems: &mut Problems) {
     let gitlab = &config.gitlab;
     match (gitlab.url.is_empty(), is_set(&config.fixed.file)) {
-        (true, false) => problems.add(
+        (true, false) if config.takes(Authentication::Gitlab) => problems.add(
             &["gitlab.url", "fixed.file"],
             "set gitlab.url (the GitLab that knows the tokens) or fixed.file (a file of tokens)",
         ),
@@ -200,7 +211,7 @@ fn authority(config: &Config, problems: &mut Problems) {
             &["fixed.file", "gitlab.url"],
             "gitlab.url is set too: only one of them can know the tokens",
         ),
-        (true, true) => {}
+        (true, _) => {}
         (false, false) => {
             if let Err(problem) = base_url(&gitlab.url) {
                 problems.add(&["gitlab.url"], problem);

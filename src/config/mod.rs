@@ -9,6 +9,7 @@ pub mod units;
 
 mod authority;
 mod listener;
+mod oidc;
 mod outlets;
 mod read;
 mod rules;
@@ -24,6 +25,7 @@ mod tests;
 pub use authority::{Breaker, Cache, Fixed, Gitlab};
 pub use listener::{Admin, Authentication, Client, Intake, Listener, ListenerTls, Shutdown, TlsVersion};
 pub use load::{Mistake, Mistakes};
+pub use oidc::{ClaimPath, Fact, KeyOrigin, Oidc, OidcProvider, SignatureAlgorithm};
 pub use outlets::{ClientTls, Collector, Log, LogFormat, LogLevel, Protocol};
 pub use rules::{
     AlsoStrip, AttributeSet, Attributes, AttributesMode, Limits, Mode, PerClientFailures, PerJob, PerRunner,
@@ -43,6 +45,8 @@ settings! {
         gitlab: Gitlab = Gitlab::default(), holds Gitlab;
         /// Tokens listed in a file by digest, in place of `gitlab`: for demos and closed networks.
         fixed: Fixed = Fixed::default(), holds Fixed;
+        /// OpenID providers, for listeners whose `authentication` has `oidc`.
+        oidc: Oidc = Oidc::default(), holds Oidc;
         /// How long verdicts are believed.
         cache: Cache = Cache::default(), holds Cache;
         /// Rules for spans.

@@ -87,15 +87,15 @@ fn section(out: &mut String, keys: &[Key], values: &Value, indent: usize, style:
                     }
                 }
             }
+            // Empty by default: one element is shown, but commented out.
             (Some(inner), Value::Array(items)) if items.is_empty() => {
                 line_out(out, &format!("{pad}{name}: []"));
-                // Its elements have keys of their own: shown, but commented out.
                 if style == Style::Explained {
                     let mut text = String::new();
-                    let one = Value::Array(vec![(inner.default)()]);
-                    section(&mut text, &[*key], &serde_json::json!({ name: one }), 0, style);
-                    for line in text.lines().skip_while(|line| line.is_empty() || line.starts_with('#')) {
-                        line_out(out, &format!("{pad}# {line}"));
+                    let one = serde_json::json!({ name: [(inner.default)()] });
+                    section(&mut text, std::slice::from_ref(key), &one, 2, style);
+                    for line in text.lines().skip(key.doc.len()) {
+                        line_out(out, &format!("{pad}# {}", line.strip_prefix("  ").unwrap_or(line)));
                     }
                 }
             }
@@ -140,6 +140,14 @@ fn flow(value: &Value, style: Style) -> String {
         Value::Array(items) => {
             let items: Vec<_> = items.iter().map(|item| flow(item, style)).collect();
             format!("[{}]", items.join(", "))
+        }
+        // Keys are no values: dollar signs in them stand for themselves.
+        Value::Object(entries) if !entries.is_empty() => {
+            let entry = |(key, value): (&String, &Value)| {
+                format!("{}: {}", Value::from(key.as_str()), flow(value, style))
+            };
+            let entries: Vec<_> = entries.iter().map(entry).collect();
+            format!("{{ {} }}", entries.join(", "))
         }
         other => other.to_string(),
     }

@@ -18,6 +18,18 @@ pub(super) fn base_url(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// What the URL of a document may look like; a query is allowed. No message repeats the URL.
+pub(super) fn http_url(text: &str) -> Result<(), String> {
+    let authority = authority_of(text)?;
+    if authority.as_str().contains('@') {
+        return Err("must not hold a user name or password".into());
+    }
+    if text.contains('#') {
+        return Err("must not hold a fragment".into());
+    }
+    Ok(())
+}
+
 /// The host and port of an absolute http or https URL.
 fn authority_of(text: &str) -> Result<Authority, String> {
     let uri = text.parse::<Uri>().ok();

@@ -9,7 +9,7 @@ mod tests;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -21,7 +21,7 @@ use prometheus_client::{
 };
 
 // The configuration allows no more; held here too, whoever calls.
-use crate::config::check::{MAX_ENDPOINTS, MAX_LISTENERS};
+use crate::config::check::{MAX_ENDPOINTS, MAX_LISTENERS, MAX_PROVIDERS};
 
 pub use table::reference;
 
@@ -59,6 +59,8 @@ pub struct Metrics {
     authority_duration: Histogram,
     authority_shed: Family<WhyLabels, Counter>,
     authority_breaker: Gauge,
+    jwks_age: Family<IssuerLabels, Gauge<f64, AtomicU64>>,
+    jwks_fetches: Family<OutcomeLabels, Counter>,
     limit_decisions: Family<LimitLabels, Counter>,
     stripped: Counter,
     unknown_fields: Counter,
@@ -134,6 +136,11 @@ struct OutcomeLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct WhyLabels {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct IssuerLabels {
+    issuer: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -232,6 +239,8 @@ impl Metrics {
             authority_duration: add(to, &table::AUTHORITY_DURATION, seconds()),
             authority_shed: add(to, &table::AUTHORITY_SHED, Family::default()),
             authority_breaker: add(to, &table::AUTHORITY_BREAKER, Gauge::default()),
+            jwks_age: add(to, &table::JWKS_AGE, Family::default()),
+            jwks_fetches: add(to, &table::JWKS_FETCHES, Family::default()),
             limit_decisions: add(to, &table::LIMIT_DECISIONS, Family::default()),
             stripped: add(to, &table::STRIPPED, Counter::default()),
             unknown_fields: add(to, &table::UNKNOWN_FIELDS, Counter::default()),
@@ -321,7 +330,7 @@ impl Metrics {
         self.verdicts.get_or_create(&VerdictLabels { source, verdict }).inc();
     }
 
-    /// Entries in the verdict caches. `kind`: positive, negative.
+    /// Entries in the verdict caches. `kind`: positive, negative, `bearer_positive`, `bearer_negative`.
     pub fn cache_entries(&self, kind: &'static str, entries: u64) {
         let entries = i64::try_from(entries).unwrap_or(i64::MAX);
         self.cache_entries.get_or_create(&KindLabels { kind }).set(entries);
@@ -341,6 +350,19 @@ impl Metrics {
     /// The breaker before the authority: 0 closed, 1 half open, 2 open.
     pub fn authority_breaker(&self, state: i64) {
         self.authority_breaker.set(state);
+    }
+
+    /// The ages of providers' keys, by issuer; what is not among them is forgotten.
+    pub fn jwks_ages<'a>(&self, ages: impl Iterator<Item = (&'a str, Duration)>) {
+        self.jwks_age.clear();
+        for (issuer, age) in ages.take(MAX_PROVIDERS) {
+            self.jwks_age.get_or_create(&IssuerLabels { issuer: issuer.into() }).set(age.as_secs_f64());
+        }
+    }
+
+    /// A provider's keys were fetched, or were not. `outcome`: ok, or `Undetermined::label`.
+    pub fn jwks_fetch(&self, outcome: &'static str) {
+        self.jwks_fetches.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// A limit was asked. `decision`: allowed, refused, `would_refuse`.

@@ -56,8 +56,8 @@ rows! {
         "Spans, metrics, log records and profiles of another trace than the job's; in shadow mode they still go on";
     VERDICTS: "counter" "spangate_verdicts_total" {
         "source": "hit, miss, shared, stale, refresh", "verdict": "allow, deny, undetermined"
-    } "Verdicts about token pairs by where they came from";
-    CACHE_ENTRIES: "gauge" "spangate_cache_entries" { "kind": "positive, negative" } "Verdicts kept";
+    } "Verdicts about tokens by where they came from";
+    CACHE_ENTRIES: "gauge" "spangate_cache_entries" { "kind": "positive, negative, bearer_positive, bearer_negative" } "Verdicts kept, about token pairs and about bearer tokens";
     AUTHORITY_REQUESTS: "counter" "spangate_authority_requests_total" {
         "outcome": "allow, deny, timeout, unreachable, throttled, status, bad_answer, no_authority"
     } "Questions to the authority";
@@ -66,6 +66,10 @@ rows! {
         "Questions that were not asked, to spare the authority";
     AUTHORITY_BREAKER: "gauge" "spangate_authority_breaker_state" {}
         "Whether the authority is asked: 0 closed (yes), 1 half open (one probe), 2 open (no)";
+    JWKS_AGE: "gauge" "spangate_jwks_age_seconds" { "issuer": "`oidc.providers[].issuer`" }
+        "Time since the keys of an OpenID provider were last fetched; not there before the first time";
+    JWKS_FETCHES: "counter" "spangate_jwks_fetches_total" { "outcome": "ok, timeout, unreachable, status, bad_answer" }
+        "Fetches of the keys of OpenID providers";
     LIMIT_DECISIONS: "counter" "spangate_limit_decisions_total" {
         "limit": "runner_requests, job_requests, job_spans, job_bytes, job_span_budget, client_failures",
         "decision": "allowed, refused, would_refuse"

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{ItemRecord, Metrics, RequestRecord, table::TABLE};
-use crate::config::check::{MAX_ENDPOINTS, MAX_LISTENERS};
+use crate::config::check::{MAX_ENDPOINTS, MAX_LISTENERS, MAX_PROVIDERS};
 
 /// As many as `Rejection` has labels, and the two good ones.
 const OUTCOMES: [&str; 37] = [
@@ -52,11 +52,16 @@ fn touch_all(metrics: &Metrics, listeners: usize) {
     metrics.in_flight_requests(-1);
     metrics.in_flight_bytes(100);
     metrics.verdict("hit", "allow");
-    for kind in ["positive", "negative"] {
+    for kind in ["positive", "negative", "bearer_positive", "bearer_negative"] {
         metrics.cache_entries(kind, 5);
     }
     for outcome in ["allow", "deny", "timeout", "unreachable", "throttled", "status", "bad_answer", "busy"] {
         metrics.authority_request(outcome, duration);
+    }
+    let issuers: Vec<_> = (0..2 * MAX_PROVIDERS).map(|index| format!("https://issuer-{index}")).collect();
+    metrics.jwks_ages(issuers.iter().map(|issuer| (issuer.as_str(), duration)));
+    for outcome in ["ok", "timeout", "unreachable", "status", "bad_answer"] {
+        metrics.jwks_fetch(outcome);
     }
     for limit in
         ["runner_requests", "job_requests", "job_spans", "job_bytes", "job_span_budget", "client_failures"]

@@ -6,6 +6,8 @@ mod rules;
 mod text;
 mod walk;
 
+pub(super) use references::each_string;
+
 use super::{
     TraceId, schema,
     signal::Signal,

@@ -16,7 +16,10 @@ use crate::{
         signal::Signal,
         status::{Code, PartialSuccess, Status},
     },
-    validate::credentials::HeaderNames,
+    validate::{
+        Denial,
+        credentials::{Accepts, HeaderNames, Kind},
+    },
 };
 
 use super::{grpc, rejection::Rejection, route::Protocol, server::AnswerBody};
@@ -49,7 +52,12 @@ pub fn accepted(protocol: Protocol, signal: Signal, partial: &PartialSuccess) ->
 
 /// The answer to a refused request.
 #[must_use]
-pub fn refused(protocol: Protocol, rejection: &Rejection, names: &HeaderNames) -> Response<AnswerBody> {
+pub fn refused(
+    protocol: Protocol,
+    rejection: &Rejection,
+    names: &HeaderNames,
+    accepts: Accepts,
+) -> Response<AnswerBody> {
     let status = rejection.status();
     let mut response = match protocol {
         Protocol::HttpProtobuf => http(rejection.http_status(), PROTOBUF, status.to_protobuf()),
@@ -73,18 +81,33 @@ pub fn refused(protocol: Protocol, rejection: &Rejection, names: &HeaderNames) -
         Rejection::Encoding => {
             headers.insert(ACCEPT_ENCODING, ENCODINGS);
         }
-        Rejection::Credentials(_) | Rejection::Denied(_)
-            if rejection.http_status() == StatusCode::UNAUTHORIZED =>
-        {
-            headers.insert(WWW_AUTHENTICATE, challenge(names));
+        Rejection::Credentials(_) | Rejection::Denied(Denial::Unauthenticated, _) => {
+            let is_refused_bearer = matches!(rejection, Rejection::Denied(_, Kind::Bearer));
+            for challenge in challenges(names, accepts, is_refused_bearer) {
+                headers.append(WWW_AUTHENTICATE, challenge);
+            }
         }
         _ => {}
     }
     response
 }
 
-/// RFC 9110, section 11.6.1: a 401 names what would be accepted.
-fn challenge(names: &HeaderNames) -> HeaderValue {
+/// RFC 9110, section 11.6.1: a 401 names what would be accepted. RFC 6750, section 3: a bearer token that was
+/// looked at gets the reason, a request without one does not.
+fn challenges(
+    names: &HeaderNames,
+    accepts: Accepts,
+    is_refused_bearer: bool,
+) -> impl Iterator<Item = HeaderValue> {
+    let bearer = if is_refused_bearer {
+        HeaderValue::from_static("Bearer realm=\"spangate\", error=\"invalid_token\"")
+    } else {
+        HeaderValue::from_static("Bearer realm=\"spangate\"")
+    };
+    [accepts.bearer.then_some(bearer), accepts.pair.then(|| pair_challenge(names))].into_iter().flatten()
+}
+
+fn pair_challenge(names: &HeaderNames) -> HeaderValue {
     let text =
         format!("GitLab-CI realm=\"spangate\", headers=\"{} {}\"", names.runner_token, names.job_token);
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("GitLab-CI realm=\"spangate\""))

@@ -206,13 +206,14 @@ impl Gateway {
             correlation_id: Arc::clone(arrival.correlation_id),
             deadline,
         };
+        let kind = question.credentials.kind();
         match self.validator.validate(&question).await {
             Ok(Verdict::Allow(allowed)) => Ok(allowed.identity),
             Ok(Verdict::Deny(denial)) => {
                 if arrival.rules.trust.is_none() {
                     self.failures.record(client);
                 }
-                Err(Rejection::Denied(denial))
+                Err(Rejection::Denied(denial, kind))
             }
             Err(undetermined) => Err(Rejection::Undetermined(undetermined)),
         }

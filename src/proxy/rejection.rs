@@ -12,7 +12,10 @@ use crate::{
         signal::Signal,
         status::{Code, Status},
     },
-    validate::{Denial, Undetermined, credentials::CredentialError},
+    validate::{
+        Denial, Undetermined,
+        credentials::{CredentialError, Kind},
+    },
 };
 
 use super::{body::BodyError, upstream::UpstreamError};
@@ -33,8 +36,8 @@ pub enum Rejection {
     Encoding,
     /// No credentials, or a shape that none has.
     Credentials(CredentialError),
-    /// The authority said no.
-    Denied(Denial),
+    /// The authority on this kind of credentials said no.
+    Denied(Denial, Kind),
     /// This client failed too often of late.
     Failures(Duration),
     /// No verdict could be had.
@@ -95,9 +98,11 @@ impl Rejection {
             Self::MediaType => (415, Code::Unimplemented, Never, "media_type"),
             Self::Encoding => (415, Code::Unimplemented, Never, "encoding"),
             Self::Credentials(_) => (401, Code::Unauthenticated, Never, "credentials"),
-            Self::Denied(Denial::Unauthenticated) => (401, Code::Unauthenticated, Never, "unauthenticated"),
-            Self::Denied(Denial::Forbidden) => (403, Code::PermissionDenied, Never, "forbidden"),
-            Self::Denied(Denial::UnknownClient) => (403, Code::PermissionDenied, Never, "unknown_client"),
+            Self::Denied(Denial::Unauthenticated, _) => {
+                (401, Code::Unauthenticated, Never, "unauthenticated")
+            }
+            Self::Denied(Denial::Forbidden, _) => (403, Code::PermissionDenied, Never, "forbidden"),
+            Self::Denied(Denial::UnknownClient, _) => (403, Code::PermissionDenied, Never, "unknown_client"),
             Self::Failures(wait) => (429, Code::ResourceExhausted, After(*wait), "client_failures"),
             Self::Undetermined(Undetermined::Throttled) => {
                 (429, Code::ResourceExhausted, SOON, "authority_throttled")
@@ -177,13 +182,7 @@ impl Rejection {
             }
             Self::Encoding => "send the body as it is, or compressed with gzip or zstd".into(),
             Self::Credentials(error) => error.to_string(),
-            Self::Denied(Denial::Unauthenticated) => "GitLab does not accept these tokens".into(),
-            Self::Denied(Denial::Forbidden) => {
-                "GitLab says that this runner may not speak for this job".into()
-            }
-            Self::Denied(Denial::UnknownClient) => {
-                "no name of the client certificate is known on this listener".into()
-            }
+            Self::Denied(denial, kind) => denial_sentence(*denial, *kind).into(),
             Self::Failures(_) => "too many failed attempts from this address".into(),
             Self::Undetermined(Undetermined::Throttled | Undetermined::Paused(_)) => {
                 "GitLab limits how often it can be asked".into()
@@ -233,6 +232,18 @@ impl Form {
     }
 }
 
+/// Who sends a bearer token is not told what is wrong with it: that would help to forge one.
+fn denial_sentence(denial: Denial, kind: Kind) -> &'static str {
+    match (kind, denial) {
+        (_, Denial::UnknownClient) => "no name of the client certificate is known on this listener",
+        (Kind::Pair, Denial::Unauthenticated) => "GitLab does not accept these tokens",
+        (Kind::Pair, Denial::Forbidden) => "GitLab says that this runner may not speak for this job",
+        (Kind::Bearer, Denial::Unauthenticated) => "this bearer token is not accepted",
+        (Kind::Bearer, Denial::Forbidden) => "this bearer token is good, but its bearer may not send here",
+        (Kind::Trusted, Denial::Unauthenticated | Denial::Forbidden) => "this sender may not send here",
+    }
+}
+
 /// Without the details, which are for the operator's log only.
 fn upstream_sentence(error: &UpstreamError) -> &'static str {
     match error {
@@ -273,6 +284,8 @@ mod tests {
             Undetermined::Status(404),
             Undetermined::BadAnswer("no JSON"),
             Undetermined::Busy,
+            Undetermined::UnknownKey,
+            Undetermined::NoAuthority,
         ]
         .map(Rejection::Undetermined);
         let upstream = [

@@ -56,7 +56,7 @@ pub async fn serve(
         ),
         Err(rejection) => {
             let protocol = notes.route.map_or_else(|| Protocol::of_answer(&head), |route| route.protocol);
-            (answer::refused(protocol, rejection, &gateway.names), rejection.label())
+            (answer::refused(protocol, rejection, &gateway.names, rules.accepts), rejection.label())
         }
     };
     if let Ok(value) = http::HeaderValue::from_str(&correlation_id) {
@@ -137,7 +137,7 @@ impl Seen<'_> {
 
     /// What an operator would have to add for a client that is not known.
     fn client_names(&self, rejection: &Rejection) -> Option<String> {
-        let unknown = matches!(rejection, Rejection::Denied(Denial::UnknownClient));
+        let unknown = matches!(rejection, Rejection::Denied(Denial::UnknownClient, _));
         unknown.then(|| self.arrival.peer.client.as_deref().cloned().unwrap_or_default().to_string())
     }
 

@@ -55,7 +55,7 @@ pub(super) fn head(
     match status {
         StatusCode::OK => Ok(Head::Positive),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if is_foreign(headers) => {
-            Err(Undetermined::BadAnswer("a refusal that something in front of GitLab gave"))
+            Err(Undetermined::ForeignRefusal)
         }
         StatusCode::UNAUTHORIZED if signed_at.is_some_and(|signed| !is_timely(signed, headers)) => {
             Err(Undetermined::BadAnswer("a 401 while the clocks of GitLab and of this machine are apart"))
@@ -183,7 +183,7 @@ fn fields(body: &[u8]) -> Result<Fields, Undetermined> {
 }
 
 /// A positive id that a signed 64-bit attribute can hold.
-fn id(value: Option<Value>) -> Option<u64> {
+pub(super) fn id(value: Option<Value>) -> Option<u64> {
     let id = match value? {
         Value::Number(number) => number.as_u64(),
         Value::String(digits) => timestamp::digits(&digits),
@@ -193,7 +193,7 @@ fn id(value: Option<Value>) -> Option<u64> {
 }
 
 /// A text of bounded length without control characters, which no log or dashboard would survive.
-fn text(value: Option<Value>) -> Option<String> {
+pub(super) fn text(value: Option<Value>) -> Option<String> {
     let text = match value? {
         Value::String(text) => text,
         Value::Number(number) => number.to_string(),

@@ -48,6 +48,8 @@ pub(super) struct Facts<'a> {
     pub(super) service_name: &'a str,
     /// Where people open GitLab, without a slash at its end.
     pub(super) gitlab_url: Option<&'a str>,
+    /// Whether the sender is a job of GitLab's, as far as its authority knows.
+    pub(super) is_job: bool,
 }
 
 /// A value that its authority vouched for.
@@ -131,7 +133,7 @@ static TABLE: &[Attribute] = rows! {
         "cicd.worker.url.full": nothing,
     }
     Some(Vcs) => {
-        "vcs.provider.name": made("always `gitlab`", |_| Some("gitlab".into())),
+        "vcs.provider.name": made("`gitlab`, for CI jobs", |facts| facts.is_job.then(|| "gitlab".into())),
         "vcs.owner.name": made(
             "`project_path` up to its last slash",
             |facts| project(facts).map(|(owner, _)| owner.into())

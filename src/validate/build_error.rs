@@ -34,6 +34,16 @@ pub enum BuildError {
         /// Each with its line, its entry and its key.
         problems: Vec<String>,
     },
+    /// A mistake in an OpenID provider.
+    #[error("oidc.providers.{index}.{key}: {problem}")]
+    Provider {
+        /// Its place in the list.
+        index: usize,
+        /// The key below it.
+        key: &'static str,
+        /// What is wrong and what to do.
+        problem: String,
+    },
     /// The trust in the authority's certificate could not be set up.
     #[error("gitlab.ca_file: {0}")]
     Tls(#[from] TlsError),

@@ -169,6 +169,28 @@ impl Accepts {
     pub const PAIR: Self = Self { pair: true, bearer: false };
 }
 
+/// What a sender that brought nothing is told to bring.
+impl fmt::Display for Accepts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.pair, self.bearer) {
+            (true, true) => "send a runner token and a job token, or a bearer token",
+            (false, true) => "send a bearer token",
+            _ => "send a runner token and a job token",
+        })
+    }
+}
+
+/// A kind of credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A runner token and a job token.
+    Pair,
+    /// A bearer token.
+    Bearer,
+    /// No token: a client certificate, or a network that only trusted services reach.
+    Trusted,
+}
+
 /// Parsed credentials. Tokens live in buffers that are wiped when the last owner lets go.
 pub struct Credentials {
     digest: Digest,
@@ -225,7 +247,7 @@ impl Credentials {
                 }
             }
             // Another scheme is no credential of ours: the sender has to be told what is.
-            (None, None, _) => Err(CredentialError::Missing),
+            (None, None, _) => Err(CredentialError::Missing(accepts)),
             (Some(_), None, _) | (None, Some(_), _) => Err(CredentialError::HalfPair),
         }
     }
@@ -263,6 +285,16 @@ impl Credentials {
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// Of which kind they are.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self.proof {
+            Proof::Pair { .. } => Kind::Pair,
+            Proof::Bearer(_) => Kind::Bearer,
+            Proof::Trusted(_) => Kind::Trusted,
+        }
     }
 
     /// A key that is the same for all requests with one runner token, or with one bearer token.
@@ -319,8 +351,8 @@ fn has_token_shape(token: &[u8], max: usize) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each message says what its variant means")]
 pub enum CredentialError {
-    #[error("no credentials: send a runner token and a job token")]
-    Missing,
+    #[error("no credentials: {0}")]
+    Missing(Accepts),
     #[error("only one token of the pair: send a runner token and a job token")]
     HalfPair,
     #[error("two kinds of credentials at once: send either a token pair or a bearer token")]

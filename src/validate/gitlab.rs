@@ -280,7 +280,7 @@ fn retries(ratio: f64) -> TpsBudget {
 }
 
 /// The causes of an error, outermost first, without its URL.
-fn describe(error: reqwest::Error) -> String {
+pub(super) fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
     let causes: Vec<_> =
         iter::successors(error.source(), |cause| (*cause).source()).map(ToString::to_string).collect();

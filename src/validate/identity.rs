@@ -76,7 +76,7 @@ impl IdentityPolicy {
             Some(id) => digester.key(&[b"job", &id.to_be_bytes()]),
             None => digester.key(&[b"pair", credentials.digest().as_bytes()]),
         };
-        let stamp = self.stamp(&claims);
+        let stamp = self.stamp(&claims, &self.service_name, true, &[]);
         let (trace_id, job_key) = (Some(trace_id), Some(job_key));
         Identity { trace_id, claims, job_key, runner_key: credentials.runner_key(), stamp, trusted: None }
     }
@@ -91,18 +91,51 @@ impl IdentityPolicy {
             };
             Shown { key, value, from }
         };
-        attributes::told(&self.sets, self.facts(claims)).map(shown).collect()
+        attributes::told(&self.sets, self.facts(claims, &self.service_name, true)).map(shown).collect()
     }
 
-    fn facts<'a>(&'a self, claims: &'a Claims) -> Facts<'a> {
-        Facts { claims, service_name: &self.service_name, gitlab_url: self.gitlab_url.as_deref() }
+    fn facts<'a>(&'a self, claims: &'a Claims, service_name: &'a str, is_job: bool) -> Facts<'a> {
+        Facts { claims, service_name, gitlab_url: self.gitlab_url.as_deref(), is_job }
+    }
+
+    /// Makes the identity of the sender of a bearer token. Only after its provider's signature was found good.
+    pub(in crate::validate) fn identify_bearer(&self, digester: &Digester, bearer: Bearer<'_>) -> Identity {
+        let Bearer { issuer, subject, trace_id, claims, is_job, service_name, attributes } = bearer;
+        // Ids of two issuers' jobs say nothing of each other.
+        let job_key =
+            claims.job_id.map(|id| digester.key(&[b"job of", issuer.as_bytes(), &id.to_be_bytes()]));
+        let runner_key = digester.key(&[b"subject", issuer.as_bytes(), subject.as_bytes()]);
+        let stamp = self.stamp(&claims, service_name.unwrap_or(&self.service_name), is_job, &attributes);
+        Identity { trace_id, claims, job_key, runner_key, stamp, trusted: None }
     }
 
     /// The verified attributes, encoded.
-    fn stamp(&self, claims: &Claims) -> Stamp {
-        let attributes: Vec<_> = attributes::verified(&self.sets, self.facts(claims)).collect();
-        Stamp::new(attributes.iter().map(|(key, value)| (*key, value.encode())))
+    fn stamp(
+        &self,
+        claims: &Claims,
+        service_name: &str,
+        is_job: bool,
+        more: &[(&str, Verified<'_>)],
+    ) -> Stamp {
+        let own: Vec<_> =
+            attributes::verified(&self.sets, self.facts(claims, service_name, is_job)).collect();
+        let own = own.iter().map(|(key, value)| (*key, value.encode()));
+        Stamp::new(own.chain(more.iter().map(|(key, value)| (*key, value.encode()))))
     }
+}
+
+/// What a bearer token's provider vouched for.
+pub(in crate::validate) struct Bearer<'a> {
+    pub(in crate::validate) issuer: &'a str,
+    pub(in crate::validate) subject: &'a str,
+    pub(in crate::validate) trace_id: Option<TraceId>,
+    pub(in crate::validate) claims: Claims,
+    /// Whether its tokens are of CI jobs at all.
+    pub(in crate::validate) is_job: bool,
+    /// `None`: the one of all senders.
+    pub(in crate::validate) service_name: Option<&'a str>,
+    /// What is written beside the facts of a job.
+    pub(in crate::validate) attributes: Vec<(&'a str, Verified<'a>)>,
 }
 
 #[cfg(test)]

@@ -12,7 +12,9 @@ pub mod gitlab;
 pub mod guard;
 mod identity;
 pub mod job_token;
+mod jwks;
 pub mod mtls;
+pub mod oidc;
 #[cfg(test)]
 mod openapi;
 pub(crate) mod probe;
@@ -50,9 +52,18 @@ pub trait Validator: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// How long past its own end a credential is still good, by the authority's word.
+    fn grace(&self) -> Duration {
+        GRACE
+    }
+
     /// Puts what is kept in memory into the metrics; asked at each scrape.
     fn record_entries(&self) {}
 }
+
+/// How long the authority goes on answering for a job that is over: Rails accepts a job token for
+/// this long past its `exp`, because a runner's last export leaves after the job.
+pub const GRACE: Duration = Duration::from_mins(1);
 
 impl<T: Validator + ?Sized> Validator for Arc<T> {
     fn validate<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Verdict, Undetermined>> {
@@ -61,6 +72,10 @@ impl<T: Validator + ?Sized> Validator for Arc<T> {
 
     fn known(&self, credentials: &Credentials) -> bool {
         T::known(self, credentials)
+    }
+
+    fn grace(&self) -> Duration {
+        T::grace(self)
     }
 
     fn record_entries(&self) {
@@ -131,6 +146,9 @@ pub enum Undetermined {
     /// An answer that breaks the contract.
     #[error("the authority's answer breaks its contract: {0}")]
     BadAnswer(&'static str),
+    /// A 401 or 403 in another form than that of GitLab's API.
+    #[error("something in front of GitLab refused in its place, which says nothing about the credential")]
+    ForeignRefusal,
     /// Our own cap on questions in flight is reached.
     #[error("too many questions to the authority are already in flight")]
     Busy,
@@ -140,6 +158,9 @@ pub enum Undetermined {
     /// The authority limited this runner's questions; they go on after this long.
     #[error("the authority limited this runner's questions (429), which pause for now")]
     Paused(Duration),
+    /// The keys at hand are too old to say that there is no such key.
+    #[error("the token's key is not known, and the provider was asked for its keys a moment ago")]
+    UnknownKey,
     /// No authority is there for this kind of credentials.
     #[error("no authority for this kind of credentials is configured")]
     NoAuthority,
@@ -154,10 +175,11 @@ impl Undetermined {
             Self::Unreachable(_) => "unreachable",
             Self::Throttled => "throttled",
             Self::Status(_) => "status",
-            Self::BadAnswer(_) => "bad_answer",
+            Self::BadAnswer(_) | Self::ForeignRefusal => "bad_answer",
             Self::Busy => "busy",
             Self::BreakerOpen(_) => "breaker_open",
             Self::Paused(_) => "paused",
+            Self::UnknownKey => "unknown_key",
             Self::NoAuthority => "no_authority",
         }
     }

@@ -30,6 +30,7 @@ mod gate;
 mod guard;
 mod identity;
 mod limits;
+mod oidc;
 mod otlp_property;
 mod protocols;
 mod refusals;

@@ -10,7 +10,11 @@ use crate::{
     app::Asker,
     config::{AlsoStrip, AttributesMode, Config, Mode},
     proxy::{headers, rejection::Rejection},
-    validate::{Allowed, Denial, Shown, Undetermined, Verdict, credentials::CredentialError, job_token},
+    validate::{
+        Allowed, Denial, Shown, Undetermined, Verdict,
+        credentials::{CredentialError, Kind},
+        job_token,
+    },
 };
 
 use super::{
@@ -194,7 +198,7 @@ impl Subject<'_> {
                 verdict: Outcome::Deny,
                 why: self.why_denied(denial).into(),
                 hint: self.hint_denied(denial),
-                sender_gets: Some((&Rejection::Denied(denial)).into()),
+                sender_gets: Some((&Rejection::Denied(denial, Kind::Pair)).into()),
                 kept: cache.map_or_else(not_cached, Kept::denial),
                 admitted: None,
             },
@@ -302,11 +306,12 @@ fn hint_undetermined(trouble: &Undetermined) -> &'static str {
             "a redirect, which is not followed: gitlab.url must be GitLab's own address"
         }
         Undetermined::Status(_) => "GitLab's own trouble: its log has the correlation id",
-        Undetermined::BadAnswer(_) => {
+        Undetermined::BadAnswer(_) | Undetermined::ForeignRefusal => {
             "something else answers in GitLab's place, or its endpoint breaks the contract: spangate conform"
         }
         Undetermined::Busy => "gitlab.max_concurrency and gitlab.max_queue",
         Undetermined::BreakerOpen(_) | Undetermined::Paused(_) => "wait a few seconds and ask again",
+        Undetermined::UnknownKey => "wait half a minute and ask again",
         Undetermined::NoAuthority => "set gitlab.url or fixed.file",
     }
 }

@@ -39,7 +39,8 @@ impl Kept {
 
     /// A positive verdict, given at `now` (Unix seconds).
     pub(super) fn positive(cache: &Cache, allowed: &Allowed, now: u64) -> Self {
-        let caps = Caps { max_ttl: cache.max_ttl, stale_if_error: cache.stale_if_error };
+        let caps =
+            Caps { max_ttl: cache.max_ttl, stale_if_error: cache.stale_if_error, grace: freshness::GRACE };
         let keep = |jitter| freshness::keep(allowed.max_age, allowed.expires_at, caps, jitter, now);
         let (Some(longest), Some(shortest)) = (keep(0), keep(u16::MAX)) else {
             return Self::not(if allowed.max_age.is_none() {

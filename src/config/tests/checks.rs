@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::{super::check::MAX_LISTENERS, GOOD, load, mistakes, with};
+use super::{
+    super::{KeyOrigin, check::MAX_LISTENERS, render},
+    GOOD, load, mistakes, with,
+};
 
 mod trusted;
 
@@ -115,4 +118,113 @@ fn values_that_do_not_fit_together() {
     };
     assert!(load(&crowd(3)).is_ok());
     assert!(mistakes(&crowd(4)).contains("at most 12 signals"));
+}
+
+/// A configuration with these keys of one provider.
+fn provider(keys: &str) -> String {
+    format!(
+        "listeners: [{{ authentication: [oidc], address: '127.0.0.1:0' }}]\ncollector: {{ endpoints: [http://c:1] }}\n\
+         oidc: {{ providers: [ {{ {keys} }} ] }}\n"
+    )
+}
+
+/// Scenario: a provider with the least that it needs, and each place for keys; no GitLab, because no listener needs one.
+/// Guarantees: it can be used, and the discovery document is looked for below the issuer.
+#[test]
+fn providers_need_little() {
+    let least = "issuer: 'https://gitlab.example.com/root/', audiences: [spangate]";
+    let config = load(&provider(least)).expect("valid");
+    let discovery = "https://gitlab.example.com/root/.well-known/openid-configuration";
+    assert_eq!(config.oidc.providers[0].key_origin(), KeyOrigin::Discovery(discovery.into()));
+    for more in [
+        "jwks_url: 'https://keys.example.com/keys?app=1'",
+        "discovery: 'http://127.0.0.1:1/d', algorithms: [PS256, ES512]",
+        "keys_file: /keys.json, service_name: x, trace_id_claim: trace",
+        "require: { a.b: [c, '1', 'true'], /d.e/f: [g] }, facts: { job_id: job_id }, attributes: { h: i.j }",
+    ] {
+        let config = load(&provider(&format!("{least}, {more}"))).expect(more);
+        assert_eq!(load(&render::effective_yaml(&config)).expect("reads back"), config, "{more}");
+    }
+    let named = provider("issuer: urn:corp, audiences: [spangate], jwks_url: 'https://keys.example.com'");
+    assert!(load(&named).is_ok());
+}
+
+/// Scenario: each mistake that a provider can have.
+/// Guarantees: each is reported where it is to be mended.
+#[test]
+fn mistakes_of_providers() {
+    let good = "issuer: 'https://gitlab.example.com', audiences: [spangate]";
+    for (keys, expected) in [
+        ("audiences: [a], keys_file: k", "oidc.providers.0.issuer: must be the `iss`"),
+        ("issuer: 'a b', audiences: [a], keys_file: k", "oidc.providers.0.issuer: must be the `iss`"),
+        ("issuer: 'https://i'", "oidc.providers.0.audiences: must name the audience"),
+        ("issuer: 'https://i', audiences: ['']", "oidc.providers.0.audiences: must name the audience"),
+        ("issuer: urn:corp, audiences: [a]", "oidc.providers.0.issuer: is no URL"),
+        (&format!("{good}, jwks_url: ftp://x"), "oidc.providers.0.jwks_url: is no URL"),
+        (
+            &format!("{good}, jwks_url: 'https://u:p@x'"),
+            "oidc.providers.0.jwks_url: must not hold a user name",
+        ),
+        (
+            &format!("{good}, jwks_url: 'https://x', keys_file: k"),
+            "oidc.providers.0.keys_file: oidc.providers.0.jwks_url is set too",
+        ),
+        (
+            &format!("{good}, jwks_url: 'https://x', discovery: 'https://y'"),
+            "oidc.providers.0.discovery: oidc.providers.0.jwks_url is set too",
+        ),
+        (&format!("{good}, keys_file: k, ca_file: c"), "oidc.providers.0.ca_file: has no use"),
+        (&format!("{good}, algorithms: []"), "oidc.providers.0.algorithms: at least one"),
+        (&format!("{good}, algorithms: [none]"), "oidc.providers.0.algorithms.0: \"none\" is none of: RS256"),
+        (
+            &format!("{good}, algorithms: [RS256, HS256]"),
+            "oidc.providers.0.algorithms.1: \"HS256\" is none of: RS256",
+        ),
+        (&format!("{good}, require: {{ a: [] }}"), "oidc.providers.0.require: a: at least one value"),
+        (&format!("{good}, require: {{ a..b: [x] }}"), "oidc.providers.0.require: \"a..b\" names no claim"),
+        (&format!("{good}, facts: {{ job: x }}"), "oidc.providers.0.facts.job: \"job\" is none of: job_id"),
+        (&format!("{good}, facts: {{ job_id: '' }}"), "oidc.providers.0.facts: \"\" names no claim"),
+        (&format!("{good}, attributes: {{ a: '' }}"), "oidc.providers.0.attributes: a: must give the key"),
+        (&format!("{good}, trace_id_claim: 'a.'"), "oidc.providers.0.trace_id_claim: \"a.\" names no claim"),
+        (
+            "issuer: 'https://accounts.google.com', audiences: [a]",
+            "oidc.providers.0.require: this issuer gives tokens",
+        ),
+        (
+            "issuer: accounts.google.com, audiences: [a], keys_file: k",
+            "oidc.providers.0.require: this issuer gives tokens",
+        ),
+        (
+            "issuer: 'https://gitlab.com', audiences: [a], require: { ref: [main] }",
+            "oidc.providers.0.require: this issuer gives tokens",
+        ),
+    ] {
+        let found = mistakes(&provider(keys));
+        assert!(found.lines().any(|line| line.contains(expected)), "{keys}: {found}");
+    }
+    let google = "issuer: 'https://accounts.google.com', audiences: [a], require: { google.compute_engine.project_id: [p] }";
+    assert!(load(&provider(google)).is_ok());
+}
+
+/// Scenario: a listener that takes bearer tokens without a provider, a provider without such a listener, an issuer twice, 17
+/// providers, attributes with a transparent body.
+/// Guarantees: each is a mistake.
+#[test]
+fn providers_and_listeners_go_together() {
+    let base = "gitlab: { url: https://gitlab.example.com }\ncollector: { endpoints: [http://c:1] }\n";
+    let one = |index: usize| format!("{{ issuer: 'https://i{index}', audiences: [a] }}");
+    let all: Vec<_> = (0..17).map(one).collect();
+    for (text, expected) in [
+        ("listeners: [{ authentication: [gitlab, oidc] }]".to_owned(), "listeners.0.authentication: has oidc, and oidc.providers is empty"),
+        (format!("oidc: {{ providers: [{}] }}", one(1)), "oidc.providers: has no use"),
+        (format!("oidc: {{ providers: [{}, {}] }}", one(1), one(1)), "oidc.providers.1.issuer: another provider"),
+        (format!("oidc: {{ providers: [{}] }}", all.join(", ")), "oidc.providers: at most 16"),
+        (
+            "oidc: { providers: [{ issuer: 'https://i', audiences: [a], attributes: { b: c.d } }] }\nattributes: { mode: transparent }".to_owned(),
+            "oidc.providers.0.attributes: needs attributes.mode: inject",
+        ),
+    ] {
+        let found = mistakes(&format!("{base}{text}\n"));
+        assert!(found.lines().any(|line| line.contains(expected)), "{text}: {found}");
+    }
 }

@@ -117,7 +117,7 @@ intake:
   deadline: 4s
   deadline: 5s
   max_streams: -1
-oidc: {}
+oicd: {}
 shutdown: { delay: 30s }
 collector: { endpoints: [http://c:1] }
 ";
@@ -134,7 +134,7 @@ collector: { endpoints: [http://c:1] }
         "t.yaml:12: traces.trace_id: \"shadw\" is none of: enforce, shadow, off; did you mean \"shadow\"?",
         "t.yaml:15: intake.deadline: set twice, first in line 14",
         "t.yaml:16: intake.max_streams: must be a whole number",
-        "t.yaml:17: oidc: unknown key",
+        "t.yaml:17: oicd: unknown key; did you mean \"oidc\"?",
         "t.yaml:18: shutdown.deadline: must be longer than shutdown.delay (30s)",
     ];
     for (line, start) in found.lines().zip(expected) {

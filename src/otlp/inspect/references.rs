@@ -20,7 +20,6 @@ pub(super) fn resolve(schema: &Schema, body: &[u8]) -> Result<(), Malformed> {
     if !schema.request.knows(number::DICTIONARY) {
         return Ok(());
     }
-    zeroth_string(body)?;
     let mut places = Places { needed: 0 };
     let mut reader = Reader::new(body);
     while let Some(field) = reader.field()? {
@@ -28,38 +27,28 @@ pub(super) fn resolve(schema: &Schema, body: &[u8]) -> Result<(), Malformed> {
             places.entry(&field)?;
         }
     }
-    if places.needed > 0 && places.needed > strings(body)? {
+    let (mut strings, mut begins_empty) = (0_u64, true);
+    each_string(body, |string| {
+        begins_empty &= strings > 0 || string.is_empty();
+        strings = strings.saturating_add(1);
+    })?;
+    // `profiles.proto`, `ProfilesDictionary.string_table`: place 0 means "no key" to some readers and is
+    // looked up by others, which must find nothing.
+    if !begins_empty {
+        return Err(Malformed("the dictionary's first string is not empty"));
+    }
+    if places.needed > strings {
         return Err(Malformed("an attribute names a place that the dictionary does not have"));
     }
     Ok(())
 }
 
-/// The first string of a dictionary is the empty one (`profiles.proto`, `ProfilesDictionary.string_table`):
-/// place 0 means "no key" to some readers and is looked up by others, which must find nothing.
-fn zeroth_string(body: &[u8]) -> Result<(), Malformed> {
-    let mut request = Reader::new(body);
-    while let Some(field) = request.field()? {
-        if field.number != number::DICTIONARY {
-            continue;
-        }
-        let mut dictionary = field.message()?;
-        while let Some(field) = dictionary.field()? {
-            if field.number == number::STRING_TABLE {
-                let is_empty = field.bytes()?.is_empty();
-                return if is_empty {
-                    Ok(())
-                } else {
-                    Err(Malformed("the dictionary's first string is not empty"))
-                };
-            }
-        }
-    }
-    Ok(())
-}
-
-/// How many strings the dictionary has: all dictionaries are one, wherever they stand.
-fn strings(body: &[u8]) -> Result<u64, Malformed> {
-    let mut strings = 0_u64;
+/// Shows each string of `ProfilesDictionary.string_table`, in the order of their places: all
+/// dictionaries of a request are one, wherever they stand.
+pub(in crate::otlp) fn each_string<'a>(
+    body: &'a [u8],
+    mut see: impl FnMut(&'a [u8]),
+) -> Result<(), Malformed> {
     let mut reader = Reader::new(body);
     while let Some(field) = reader.field()? {
         if field.number != number::DICTIONARY {
@@ -67,10 +56,12 @@ fn strings(body: &[u8]) -> Result<u64, Malformed> {
         }
         let mut reader = field.message()?;
         while let Some(field) = reader.field()? {
-            strings = strings.saturating_add(u64::from(field.number == number::STRING_TABLE));
+            if field.number == number::STRING_TABLE {
+                see(field.bytes()?);
+            }
         }
     }
-    Ok(strings)
+    Ok(())
 }
 
 /// The places named so far.

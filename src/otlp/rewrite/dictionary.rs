@@ -3,7 +3,7 @@
 
 use super::ProtectedKeys;
 use crate::otlp::{
-    inspect::Malformed,
+    inspect::{Malformed, each_string},
     schema::{INT32, Schema, number},
     wire::{Field, Payload, Reader},
 };
@@ -18,24 +18,13 @@ pub(super) enum Dictionary {
 }
 
 impl Dictionary {
-    /// Reads the string tables of a request: all its dictionaries are one, in the order they come.
+    /// Reads the string tables of a request.
     pub(super) fn of(schema: &Schema, body: &[u8], protected: &ProtectedKeys) -> Result<Self, Malformed> {
         if !schema.request.knows(number::DICTIONARY) {
             return Ok(Self::None);
         }
         let mut strings = Vec::new();
-        let mut reader = Reader::new(body);
-        while let Some(field) = reader.field()? {
-            if field.number != number::DICTIONARY {
-                continue;
-            }
-            let mut reader = field.message()?;
-            while let Some(field) = reader.field()? {
-                if field.number == number::STRING_TABLE {
-                    strings.push(protected.contains(field.bytes()?));
-                }
-            }
-        }
+        each_string(body, |string| strings.push(protected.contains(string)))?;
         Ok(Self::Strings(strings))
     }
 

@@ -27,7 +27,7 @@ fn full() -> Claims {
 
 fn written<'a>(sets: &[AttributeSet], claims: &'a Claims) -> Vec<(&'static str, Verified<'a>)> {
     let gitlab_url = Some("https://gitlab.example.com/git");
-    verified(sets, Facts { claims, service_name: "gitlab-ci-runner", gitlab_url }).collect()
+    verified(sets, Facts { claims, service_name: "gitlab-ci-runner", gitlab_url, is_job: true }).collect()
 }
 
 fn opted(set: AttributeSet, claims: &Claims) -> Vec<(&'static str, Verified<'_>)> {
@@ -127,7 +127,7 @@ fn odd_paths_make_no_links() {
         );
     }
     let claims = full();
-    let facts = Facts { claims: &claims, service_name: "x", gitlab_url: None };
+    let facts = Facts { claims: &claims, service_name: "x", gitlab_url: None, is_job: true };
     assert!(verified(&ALL, facts).all(|(key, _)| !key.contains(".url.")), "a link to nowhere");
 }
 
@@ -152,7 +152,8 @@ fn ids_out_of_range_are_left_out() {
 fn what_is_written_is_bounded() {
     let stamp = |claims, gitlab_url| {
         let attributes: Vec<_> =
-            verified(&ALL, Facts { claims, service_name: "gitlab-ci-runner", gitlab_url }).collect();
+            verified(&ALL, Facts { claims, service_name: "gitlab-ci-runner", gitlab_url, is_job: true })
+                .collect();
         for (key, value) in &attributes {
             assert!(!matches!(value, Verified::Text(text) if text.len() > MAX_TEXT), "{key}");
         }

@@ -43,10 +43,10 @@ fn what_is_no_pair_is_told_apart() {
     // A proxy on the way may have added it; it is no credential of ours.
     assert!(parse(&[runner, job, basic]).is_ok());
     for (lines, expected) in [
-        (&[][..], CredentialError::Missing),
-        (&[basic], CredentialError::Missing),
-        (&[("Authorization", "abc")], CredentialError::Missing),
-        (&[("Authorization", "Bearerabc")], CredentialError::Missing),
+        (&[][..], CredentialError::Missing(Accepts::PAIR)),
+        (&[basic], CredentialError::Missing(Accepts::PAIR)),
+        (&[("Authorization", "abc")], CredentialError::Missing(Accepts::PAIR)),
+        (&[("Authorization", "Bearerabc")], CredentialError::Missing(Accepts::PAIR)),
         (&[runner], CredentialError::HalfPair),
         (&[job], CredentialError::HalfPair),
         (&[runner, job, bearer], CredentialError::Ambiguous),

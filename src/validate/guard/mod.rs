@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use crate::{config, metrics::Metrics};
 
 use self::{
-    breaker::{Breaker, Change, Outcome, Rules},
+    breaker::{Breaker, Change, Outcome, Phase, Rules},
     pace::Pace,
     pauses::Pauses,
     places::Places,
@@ -132,6 +132,10 @@ impl<V: Validator> Guard<V> {
             Err(_) => {}
         }
         let times @ (took, budget) = (now.saturating_duration_since(asked), settings.timeout);
+        if state.breaker.phase() == Phase::HalfOpen {
+            // Before the breaker closes: not one question more than the foot of the ramp allows.
+            state.pace.restart(now);
+        }
         let outcome = match outcome(&answer) {
             // It had spent most of its budget in the queue: that it ran out is no fault of GitLab's.
             Outcome::Fault
@@ -148,12 +152,9 @@ impl<V: Validator> Guard<V> {
                 "GitLab is not asked for now but by one probe at a time: known runners are served from the cache, \
                  others get 503; see that gitlab.url answers"
             ),
-            Some(Change::Closed) => {
-                state.pace.restart(now);
-                tracing::info!(
-                    "GitLab answers again: questions are asked as before, at first a few at a time"
-                );
-            }
+            Some(Change::Closed) => tracing::info!(
+                "GitLab answers again: questions are asked as before, at first a few at a time"
+            ),
             None => {}
         }
         self.show_breaker();
@@ -182,16 +183,21 @@ impl<V: Validator> Validator for Guard<V> {
 /// What an answer says about the authority's health; see [`breaker`] for what counts and why.
 fn outcome(answer: &Result<Verdict, Undetermined>) -> Outcome {
     match answer {
-        Ok(_) | Err(Undetermined::Throttled) => Outcome::Word,
-        Err(Undetermined::Timeout | Undetermined::Unreachable(_) | Undetermined::BadAnswer(_)) => {
-            Outcome::Fault
-        }
-        Err(Undetermined::Status(300..=399 | 404 | 500..)) => Outcome::Fault,
         Err(
-            Undetermined::Status(_)
-            | Undetermined::Busy
+            Undetermined::Timeout
+            | Undetermined::Unreachable(_)
+            | Undetermined::BadAnswer(_)
+            | Undetermined::Status(300..=399 | 404 | 500..),
+        ) => Outcome::Fault,
+        // Whoever refuses is up, and so is what stands behind it.
+        Ok(_) | Err(Undetermined::Throttled | Undetermined::ForeignRefusal | Undetermined::Status(_)) => {
+            Outcome::Word
+        }
+        Err(
+            Undetermined::Busy
             | Undetermined::BreakerOpen(_)
             | Undetermined::Paused(_)
+            | Undetermined::UnknownKey
             | Undetermined::NoAuthority,
         ) => Outcome::Neither,
     }

@@ -43,7 +43,7 @@ pub(crate) fn hold(data: &[u8]) {
         assert_eq!(bound(&[refused[1].clone(), refused[0].clone()]), None, "{refusal}");
     }
 
-    let caps = Caps { max_ttl: Duration::from_mins(5), stale_if_error: Duration::from_mins(1) };
+    let caps = Caps { max_ttl: Duration::from_mins(5), stale_if_error: Duration::from_mins(1), grace: GRACE };
     for end in [None, Some(NOW + seconds / 2), Some(NOW - 10), Some(0)] {
         let kept = keep(Some(age), end, caps, 0, NOW);
         let left = end.map_or(Duration::MAX, |end| GRACE.saturating_add(Duration::from_secs(end)));

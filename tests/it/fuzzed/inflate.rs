@@ -78,7 +78,7 @@ fn held_to_caps(encoding: Encoding, body: &Bytes, caps: InflateCaps) -> Result<B
         }
         (Err(InflateError::TooManyParts), _) => assert!(parts(encoding, body) > MOST_PARTS),
         (Err(InflateError::TooLarge | InflateError::Ratio), streamed) => {
-            assert!(streamed.is_none_or(|out| out.len() > longest))
+            assert!(streamed.is_none_or(|out| out.len() > longest));
         }
     }
     inflated

@@ -1,0 +1,100 @@
+//! The OpenID providers of a configuration behind their cache, and what of both outlives a reload: keys
+//! while they come from the same place, verdicts while nothing about the providers has changed.
+
+use std::sync::Arc;
+
+use crate::{
+    cache::verdict::Cached,
+    config::{self, Config},
+    validate::{IdentityPolicy, Validator, oidc::Oidc},
+};
+
+use super::{
+    StartError,
+    build::{Lasting, digests},
+};
+
+/// Who knows bearer tokens.
+#[derive(Clone, Debug)]
+pub(super) struct Bearer {
+    oidc: Arc<Oidc>,
+    cached: Arc<Cached<Arc<Oidc>>>,
+    made_of: Parts,
+}
+
+/// What a verdict about a bearer token rests on.
+#[derive(Clone, Debug, PartialEq)]
+struct Parts {
+    config: config::Oidc,
+    policy: IdentityPolicy,
+    /// Digests of the files of keys.
+    files: Vec<Option<Vec<u8>>>,
+}
+
+/// Providers that are ready to be asked.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    bearer: Bearer,
+    cache: config::Cache,
+    /// Whether the cache is that of the providers before.
+    keeps_cache: bool,
+}
+
+impl Bearer {
+    /// Builds the providers; `None` where none is configured.
+    pub(super) fn prepare(
+        config: &Config,
+        lasting: &Lasting,
+        before: Option<&Self>,
+    ) -> Result<Option<Prepared>, StartError> {
+        if config.oidc.providers.is_empty() {
+            return Ok(None);
+        }
+        let policy = IdentityPolicy::from_config(config);
+        let oidc = Oidc::new(
+            &config.oidc,
+            &config.attributes.sets,
+            policy.clone(),
+            Arc::clone(&lasting.digester),
+            Arc::clone(&lasting.metrics),
+            before.map(|before| &*before.oidc),
+        )
+        .map_err(|problems| StartError(problems.iter().map(ToString::to_string).collect()))?;
+        let oidc = Arc::new(oidc);
+        let files = digests(&Oidc::key_files(&config.oidc));
+        let made_of = Parts { config: config.oidc.clone(), policy, files };
+        let kept = before.filter(|before| before.made_of == made_of).map(|before| Arc::clone(&before.cached));
+        let keeps_cache = kept.is_some();
+        let cached = kept.unwrap_or_else(|| {
+            let (kinds, metrics) = (["bearer_positive", "bearer_negative"], Arc::clone(&lasting.metrics));
+            Arc::new(Cached::counted_as(kinds, Arc::clone(&oidc), &config.cache, metrics))
+        });
+        let bearer = Self { oidc, cached, made_of };
+        Ok(Some(Prepared { bearer, cache: config.cache.clone(), keeps_cache }))
+    }
+
+    pub(super) fn validator(&self) -> Arc<dyn Validator> {
+        Arc::clone(&self.cached) as _
+    }
+
+    /// Ends when the first fetch of every provider's keys has.
+    pub(super) fn settled(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        self.oidc.settled()
+    }
+}
+
+impl Prepared {
+    pub(super) fn validator(&self) -> Arc<dyn Validator> {
+        self.bearer.validator()
+    }
+
+    /// Begins to fetch keys, and puts the new times of the cache in force.
+    pub(super) fn take_over(self) -> Bearer {
+        let Self { bearer, cache, keeps_cache } = self;
+        bearer.oidc.start();
+        if keeps_cache {
+            bearer.cached.reconfigure(Arc::clone(&bearer.oidc), &cache);
+        }
+        bearer
+    }
+}
