@@ -107,13 +107,16 @@ impl<K: Hash + Eq, V> Table<K, V> {
         }
     }
 
-    /// Forgets everything.
-    pub(crate) fn clear(&self) {
+    /// Forgets everything; returns how many values that were.
+    pub(crate) fn clear(&self) -> usize {
+        let mut forgotten: usize = 0;
         for shard in &self.shards {
             let mut shard = lock(shard);
             self.len.fetch_sub(shard.slots.len(), Ordering::Relaxed);
+            forgotten = forgotten.saturating_add(shard.slots.len());
             shard.slots = HashMap::with_hasher(self.hasher.clone());
         }
+        forgotten
     }
 
     /// Forgets what is idle, which else happens only where new keys come in.

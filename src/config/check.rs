@@ -253,11 +253,16 @@ fn cache(config: &Config, problems: &mut Problems) {
         &["cache.refresh_ahead"],
         "must be from 0 to 0.9",
     );
-    problems.unless(
-        cache.stale_if_error <= MAX_STALE,
-        &["cache.stale_if_error"],
-        "must be at most 60s: a revoked token passes for this long",
-    );
+    for (field, time) in [
+        ("cache.stale_if_error", cache.stale_if_error),
+        ("cache.stale_while_revalidate", cache.stale_while_revalidate),
+    ] {
+        problems.unless(
+            time <= MAX_STALE,
+            &[field],
+            "must be at most 60s: a revoked token passes for this long",
+        );
+    }
 }
 
 fn limits(config: &Config, problems: &mut Problems) {

@@ -20,7 +20,7 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
-pub use authority::{Cache, Fixed, Gitlab};
+pub use authority::{Cache, Fixed, Gitlab, Outage};
 pub use listener::{Admin, Authentication, Intake, Listener, ListenerTls, Shutdown, TlsVersion};
 pub use load::{Mistake, Mistakes};
 pub use outlets::{ClientTls, Collector, Log, LogFormat, LogLevel, Protocol};

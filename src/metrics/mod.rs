@@ -231,7 +231,7 @@ impl Metrics {
         for outcome in ["applied", "refused"] {
             drop(metrics.config_reloads.get_or_create(&OutcomeLabels { outcome }));
         }
-        for source in ["hit", "miss", "shared", "stale", "refresh"] {
+        for source in ["hit", "miss", "shared", "revalidate", "stale", "refresh"] {
             for verdict in ["allow", "deny", "undetermined"] {
                 drop(metrics.verdicts.get_or_create(&VerdictLabels { source, verdict }));
             }
@@ -290,7 +290,7 @@ impl Metrics {
         self.in_flight_bytes.inc_by(change);
     }
 
-    /// A verdict was given. `source`: hit, miss, shared, stale, refresh; `verdict`: allow, deny, undetermined.
+    /// A verdict was given. `source`: hit, miss, shared, revalidate, stale, refresh; `verdict`: allow, deny, undetermined.
     pub fn verdict(&self, source: &'static str, verdict: &'static str) {
         self.verdicts.get_or_create(&VerdictLabels { source, verdict }).inc();
     }

@@ -53,8 +53,8 @@ rows! {
         "listener": "`listeners[].name`", "outcome": "forwarded, oversize, budget, refused, foreign"
     } "Spans by what became of them (foreign: of another trace than the job's; in shadow mode they still go on)";
     VERDICTS: "counter" "spangate_verdicts_total" {
-        "source": "hit, miss, shared, stale, refresh", "verdict": "allow, deny, undetermined"
-    } "Verdicts about token pairs by where they came from";
+        "source": "hit, miss, shared, revalidate, stale, refresh", "verdict": "allow, deny, undetermined"
+    } "Verdicts about token pairs by where they came from (revalidate, stale: from memory, past their end)";
     CACHE_ENTRIES: "gauge" "spangate_cache_entries" { "kind": "positive, negative" } "Verdicts kept";
     AUTHORITY_REQUESTS: "counter" "spangate_authority_requests_total" {
         "outcome": "allow, deny, timeout, unreachable, throttled, status, bad_answer, busy"

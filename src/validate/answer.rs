@@ -44,6 +44,7 @@ pub(super) struct Positive {
     pub(super) claims: Claims,
     pub(super) expires_at: Option<u64>,
     pub(super) max_age: Option<Duration>,
+    pub(super) stale: cache_control::Stale,
 }
 
 /// Reads status and headers. `signed_at`: when our own header was signed (Unix seconds), if it was.
@@ -147,7 +148,8 @@ pub(super) fn positive(headers: &HeaderMap, body: &[u8]) -> Result<Positive, Und
         runner_type: text(fields.runner_type),
         runner_manager_system_xid: text(fields.runner_manager_system_xid),
     };
-    Ok(Positive { trace_id, claims, expires_at: expires_at.flatten(), max_age })
+    let stale = cache_control::stale(headers);
+    Ok(Positive { trace_id, claims, expires_at: expires_at.flatten(), max_age, stale })
 }
 
 /// A positive id that a signed 64-bit attribute can hold.

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::otlp::{TraceId, rewrite::Stamp};
 
-use self::credentials::Credentials;
+use self::{cache_control::Stale, credentials::Credentials};
 
 pub use self::{build_error::BuildError, identity::IdentityPolicy};
 
@@ -88,6 +88,8 @@ pub struct Allowed {
     pub identity: Arc<Identity>,
     /// How long the authority lets us keep it; `None`: not at all.
     pub max_age: Option<Duration>,
+    /// What the authority says of the time after that.
+    pub stale: Stale,
     /// When the credential itself ends, in Unix seconds: job token `exp` or the authority's
     /// `expires_at`, whichever comes first.
     pub expires_at: Option<u64>,
