@@ -133,7 +133,8 @@ impl Kept {
         let longest_stale = config.stale_if_error.max(config.stale_while_revalidate);
         let max = usize::try_from(config.max_entries).unwrap_or(usize::MAX);
         Self {
-            positive: Table::new(max, config.max_ttl.saturating_add(longest_stale)),
+            positive: Table::new(max, config.max_ttl.saturating_add(longest_stale))
+                .with_max_weight(config.max_size.as_usize()),
             negative: Table::new(max.min(MAX_DENIALS), config.negative_ttl),
             jitter: RandomState::new(),
         }
@@ -185,7 +186,8 @@ impl Kept {
                 match freshness::keep(max_age, stale, expires_at, rules.caps, jitter, now.unix) {
                     Some(keep) => {
                         let good = Good::new(allowed, keep, rules.refresh_ahead, now);
-                        self.positive.insert(key, now.nanos, good);
+                        let weight = Table::<Digest, Good>::PLACE.saturating_add(good.identity.weight());
+                        self.positive.insert(key, now.nanos, good, weight);
                     }
                     None => self.positive.remove(&key),
                 }
@@ -194,7 +196,7 @@ impl Kept {
                 self.positive.remove(&key);
                 if !rules.negative_ttl.is_zero() {
                     let until = now.nanos.saturating_add(nanos(rules.negative_ttl));
-                    self.negative.insert(key, now.nanos, Denied { denial: *denial, until });
+                    self.negative.insert(key, now.nanos, Denied { denial: *denial, until }, 0);
                 }
             }
         }
@@ -212,11 +214,10 @@ impl Kept {
         self.positive.clear().saturating_add(self.negative.clear())
     }
 
-    /// Forgets what is long past its use; returns how many positive verdicts and denials are left.
-    pub(super) fn sweep(&self, now: Moment) -> (usize, usize) {
+    /// Forgets what is long past its use.
+    pub(super) fn sweep(&self, now: Moment) {
         self.positive.sweep(now.nanos);
         self.negative.sweep(now.nanos);
-        (self.positive.len(), self.negative.len())
     }
 }
 

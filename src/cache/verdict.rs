@@ -114,7 +114,7 @@ impl<V: Validator> Cached<V> {
 
     /// Takes another validator and other times from the next question on; what is kept stays, each
     /// until the end that it was given, but no longer past it than the new bounds allow. `max_entries`
-    /// stays what it was at the start. The new validator must ask the same authority.
+    /// and `max_size` stay what they were at the start. The new validator must ask the same authority.
     pub fn reconfigure(&self, inner: V, config: &config::Cache) {
         self.shared.settings.store(Arc::new(Settings { inner, rules: config.into() }));
     }
@@ -128,12 +128,14 @@ impl<V: Validator> Cached<V> {
         self.shared.kept.clear()
     }
 
-    /// Writes the number of kept verdicts to the metrics, and forgets those that are long past their
-    /// use; for every scrape.
+    /// Writes number and weight of the kept verdicts to the metrics, and forgets those that are long past
+    /// their use; for every scrape.
     pub fn record_entries(&self) {
-        let (positive, negative) = self.shared.kept.sweep(self.shared.now());
-        self.shared.metrics.cache_entries("positive", positive as u64);
-        self.shared.metrics.cache_entries("negative", negative as u64);
+        let Shared { kept, metrics, .. } = &*self.shared;
+        kept.sweep(self.shared.now());
+        metrics.cache_entries("positive", kept.positive.len() as u64);
+        metrics.cache_entries("negative", kept.negative.len() as u64);
+        metrics.cache_size(kept.positive.weight() as u64);
     }
 
     /// Answers one question and says where from.
@@ -197,6 +199,10 @@ impl<V: Validator> Validator for Cached<V> {
 
     fn record_entries(&self) {
         Cached::record_entries(self);
+    }
+
+    fn purge(&self) -> usize {
+        Cached::purge(self)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::settings::settings;
+use super::{settings::settings, units::ByteSize};
 
 settings! {
     /// The GitLab that knows the tokens, and how it is asked.
@@ -44,8 +44,10 @@ settings! {
 
     /// How long verdicts are believed.
     pub struct Cache {
-        /// Most positive verdicts kept.
+        /// Most positive verdicts kept; past it, the ones go that were not asked for longest.
         max_entries: u64 = 100_000;
+        /// Most memory for positive verdicts, with all that they hold (about half a KiB each); the same go.
+        max_size: ByteSize = ByteSize(64 << 20);
         /// Longest time that a positive verdict is kept, whatever the authority says.
         max_ttl: Duration = Duration::from_mins(5), as "super::units::duration";
         /// How long a denial is kept.

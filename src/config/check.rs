@@ -248,6 +248,7 @@ fn headers(config: &Config, problems: &mut Problems) {
 fn cache(config: &Config, problems: &mut Problems) {
     let cache = &config.cache;
     problems.unless(cache.max_entries > 0, &["cache.max_entries"], "must be at least 1");
+    problems.unless(cache.max_size >= ByteSize(1 << 20), &["cache.max_size"], "must be at least 1MiB");
     problems.unless(
         (0.0..=0.9).contains(&cache.refresh_ahead),
         &["cache.refresh_ahead"],

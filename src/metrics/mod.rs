@@ -54,6 +54,8 @@ pub struct Metrics {
     spans: Family<SpanLabels, Counter>,
     verdicts: Family<VerdictLabels, Counter>,
     cache_entries: Family<KindLabels, Gauge>,
+    cache_size: Gauge,
+    cache_purges: Counter,
     authority_requests: Family<OutcomeLabels, Counter>,
     authority_duration: Histogram,
     limit_decisions: Family<LimitLabels, Counter>,
@@ -214,6 +216,8 @@ impl Metrics {
             spans: add(to, &table::SPANS, Family::default()),
             verdicts: add(to, &table::VERDICTS, Family::default()),
             cache_entries: add(to, &table::CACHE_ENTRIES, Family::default()),
+            cache_size: add(to, &table::CACHE_SIZE, Gauge::default()),
+            cache_purges: add(to, &table::CACHE_PURGES, Counter::default()),
             authority_requests: add(to, &table::AUTHORITY_REQUESTS, Family::default()),
             authority_duration: add(to, &table::AUTHORITY_DURATION, seconds()),
             limit_decisions: add(to, &table::LIMIT_DECISIONS, Family::default()),
@@ -299,6 +303,16 @@ impl Metrics {
     pub fn cache_entries(&self, kind: &'static str, entries: u64) {
         let entries = i64::try_from(entries).unwrap_or(i64::MAX);
         self.cache_entries.get_or_create(&KindLabels { kind }).set(entries);
+    }
+
+    /// What positive verdicts take in memory, in bytes.
+    pub fn cache_size(&self, bytes: u64) {
+        self.cache_size.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// An operator had every verdict forgotten.
+    pub fn cache_purge(&self) {
+        self.cache_purges.inc();
     }
 
     /// The authority answered, or did not. `outcome`: allow, deny, or `Undetermined::label`.

@@ -56,6 +56,8 @@ rows! {
         "source": "hit, miss, shared, revalidate, stale, refresh", "verdict": "allow, deny, undetermined"
     } "Verdicts about token pairs by where they came from (revalidate, stale: from memory, past their end)";
     CACHE_ENTRIES: "gauge" "spangate_cache_entries" { "kind": "positive, negative" } "Verdicts kept";
+    CACHE_SIZE: "gauge" "spangate_cache_size_bytes" {} "Memory that positive verdicts take";
+    CACHE_PURGES: "counter" "spangate_cache_purges_total" {} "Purges asked for on the admin listener";
     AUTHORITY_REQUESTS: "counter" "spangate_authority_requests_total" {
         "outcome": "allow, deny, timeout, unreachable, throttled, status, bad_answer, busy"
     } "Questions to the authority";

@@ -274,7 +274,7 @@ impl Gateway {
         granted: u64,
         notes: &mut Notes,
     ) -> Result<Departure, Rejection> {
-        let rewritten = rewrite::rewrite(route.signal, &payload.message, policy, identity.stamp(), granted)
+        let rewritten = rewrite::rewrite(route.signal, &payload.message, policy, &identity.stamp(), granted)
             .map_err(|malformed| Rejection::Malformed(malformed.to_string()))?;
         self.metrics.attributes_stripped(rewritten.stripped);
         self.metrics.unknown_fields_dropped(rewritten.unknown_dropped);

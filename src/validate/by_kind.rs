@@ -21,6 +21,10 @@ impl ByKind {
         let authority = if credentials.bearer().is_some() { &self.bearer } else { &self.pair };
         authority.as_deref()
     }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<dyn Validator>> {
+        [&self.pair, &self.bearer].into_iter().flatten()
+    }
 }
 
 impl Validator for ByKind {
@@ -36,7 +40,11 @@ impl Validator for ByKind {
     }
 
     fn record_entries(&self) {
-        [&self.pair, &self.bearer].into_iter().flatten().for_each(|authority| authority.record_entries());
+        self.all().for_each(|authority| authority.record_entries());
+    }
+
+    fn purge(&self) -> usize {
+        self.all().fold(0, |sum, authority| sum.saturating_add(authority.purge()))
     }
 }
 
@@ -64,6 +72,10 @@ mod tests {
         fn known(&self, _: &Credentials) -> bool {
             self.0 == Denial::Forbidden
         }
+
+        fn purge(&self) -> usize {
+            3
+        }
     }
 
     fn question(credentials: Credentials) -> Question {
@@ -76,7 +88,8 @@ mod tests {
     }
 
     /// Scenario: a pair and a bearer token before two authorities, and before none.
-    /// Guarantees: each kind reaches its own authority; without one the answer is undetermined, never a denial.
+    /// Guarantees: each kind reaches its own authority, a purge reaches both; without one the answer is undetermined, never a
+    /// denial.
     #[tokio::test]
     async fn each_kind_has_its_authority() {
         let digester = Digester::random();
@@ -89,6 +102,7 @@ mod tests {
         assert!(matches!(both.validate(&pair()).await, Ok(Verdict::Deny(Denial::Forbidden))));
         assert!(matches!(both.validate(&bearer()).await, Ok(Verdict::Deny(Denial::Unauthenticated))));
         assert!(both.known(&pair().credentials) && !both.known(&bearer().credentials));
+        assert_eq!((both.purge(), ByKind::default().purge()), (6, 0));
         let none = ByKind::default();
         for question in [pair(), bearer()] {
             assert!(matches!(none.validate(&question).await, Err(Undetermined::NoAuthority)));

@@ -51,7 +51,7 @@ pub struct Fixed {
     /// When the last entry with this token ends, in Unix seconds.
     runner_tokens: HashMap<Sha256, u64>,
     job_tokens: HashMap<Sha256, u64>,
-    identity: IdentityPolicy,
+    identity: Arc<IdentityPolicy>,
     digester: Arc<Digester>,
     metrics: Arc<Metrics>,
 }
@@ -100,7 +100,7 @@ impl Fixed {
             pairs: HashMap::new(),
             runner_tokens: HashMap::new(),
             job_tokens: HashMap::new(),
-            identity,
+            identity: Arc::new(identity),
             digester,
             metrics,
         };

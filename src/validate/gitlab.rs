@@ -60,7 +60,7 @@ pub struct Gitlab {
     places: Semaphore,
     /// Questions that wait for a place.
     queue: Semaphore,
-    identity: IdentityPolicy,
+    identity: Arc<IdentityPolicy>,
     digester: Arc<Digester>,
     metrics: Arc<Metrics>,
     refusals: RefusalRow,
@@ -108,7 +108,7 @@ impl Gitlab {
             timeout: config.timeout,
             places: Semaphore::new(config.max_concurrency.min(Semaphore::MAX_PERMITS)),
             queue: Semaphore::new(config.max_queue.min(Semaphore::MAX_PERMITS)),
-            identity,
+            identity: Arc::new(identity),
             digester,
             metrics,
             refusals: RefusalRow::default(),

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
+
 use crate::{
     config::{AttributeSet, Config},
     otlp::{TraceId, rewrite::Stamp},
@@ -50,7 +52,7 @@ impl IdentityPolicy {
 
     /// Makes the identity of a sender. Only after an authority vouched for these credentials.
     pub(in crate::validate) fn identify(
-        &self,
+        self: &Arc<Self>,
         digester: &Digester,
         trace_id: TraceId,
         claims: Claims,
@@ -62,13 +64,17 @@ impl IdentityPolicy {
             Some(id) => digester.key(&[b"job", &id.to_be_bytes()]),
             None => digester.key(&[b"pair", credentials.digest().as_bytes()]),
         };
-        let stamp = self.stamp(&claims);
-        let (trace_id, job_key) = (Some(trace_id), Some(job_key));
-        Identity { trace_id, claims, job_key, runner_key: credentials.runner_key(), stamp }
+        Identity {
+            trace_id: Some(trace_id),
+            claims: claims.encode_to_vec().into(),
+            job_key: Some(job_key),
+            runner_key: credentials.runner_key(),
+            policy: Arc::clone(self),
+        }
     }
 
     /// The verified attributes, encoded.
-    fn stamp(&self, claims: &Claims) -> Stamp {
+    pub(in crate::validate) fn stamp(&self, claims: &Claims) -> Stamp {
         let facts =
             Facts { claims, service_name: &self.service_name, gitlab_url: self.gitlab_url.as_deref() };
         let attributes: Vec<_> = attributes::verified(&self.sets, facts).collect();
@@ -81,7 +87,7 @@ mod tests {
     use AttributeSet::{Cicd, Vcs};
 
     use super::*;
-    use crate::validate::credentials::test_support;
+    use crate::validate::{answer::MAX_TEXT, credentials::test_support};
 
     fn full() -> Claims {
         Claims {
@@ -118,7 +124,7 @@ mod tests {
     #[test]
     fn keys_follow_the_job_and_the_runner() {
         let digester = Digester::random();
-        let policy = IdentityPolicy::new("x");
+        let policy = Arc::new(IdentityPolicy::new("x"));
         let trace = TraceId::from_lower_hex("000000000000000000000000001e240a").unwrap();
         let [first, second] = ["job-a", "job-b"].map(|job| test_support::pair(&digester, "runner", job));
         let identify = |credentials, claims: Claims| policy.identify(&digester, trace, claims, credentials);
@@ -128,5 +134,30 @@ mod tests {
         assert_ne!(unknown(&first).job_key(), identify(&first, full()).job_key());
         assert_eq!(unknown(&first).runner_key(), unknown(&second).runner_key());
         assert_eq!(unknown(&first).trace_id(), Some(trace));
+    }
+
+    /// Scenario: an identity of all facts, one of none, and one of the longest that an answer may hold.
+    /// Guarantees: the facts come back as they were told; the weight grows with them and is no less than what they take.
+    #[test]
+    fn facts_are_kept_whole() {
+        let digester = Digester::random();
+        let policy = Arc::new(IdentityPolicy::new("x"));
+        let trace = TraceId::from_lower_hex("000000000000000000000000001e240a").unwrap();
+        let pair = test_support::pair(&digester, "runner", "job");
+        let longest = Claims {
+            project_path: Some("p".repeat(MAX_TEXT)),
+            pipeline_source: Some("s".repeat(MAX_TEXT)),
+            cell_id: Some(i64::MAX.cast_unsigned()),
+            ..full()
+        };
+        let mut weights = Vec::new();
+        for claims in [Claims::default(), full(), longest] {
+            let identity = policy.identify(&digester, trace, claims.clone(), &pair);
+            assert_eq!(identity.claims(), claims);
+            assert_eq!(identity.stamp(), policy.stamp(&claims));
+            assert!(identity.weight() >= size_of::<Identity>() + claims.encoded_len());
+            weights.push(identity.weight());
+        }
+        assert!(weights[0] < weights[1] && weights[1] + 2 * MAX_TEXT <= weights[2], "{weights:?}");
     }
 }

@@ -18,6 +18,7 @@ mod timestamp;
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
+use prost::Message as _;
 use tokio::time::Instant;
 
 use crate::otlp::{TraceId, rewrite::Stamp};
@@ -43,6 +44,11 @@ pub trait Validator: fmt::Debug + Send + Sync + 'static {
 
     /// Puts what is kept in memory into the metrics; asked at each scrape.
     fn record_entries(&self) {}
+
+    /// Forgets every verdict that is kept in memory; returns how many there were.
+    fn purge(&self) -> usize {
+        0
+    }
 }
 
 impl<T: Validator + ?Sized> Validator for Arc<T> {
@@ -56,6 +62,10 @@ impl<T: Validator + ?Sized> Validator for Arc<T> {
 
     fn record_entries(&self) {
         T::record_entries(self);
+    }
+
+    fn purge(&self) -> usize {
+        T::purge(self)
     }
 }
 
@@ -148,42 +158,59 @@ impl Undetermined {
 
 /// What an authority proved about a sender. Only this module can make one, so nothing unproven can
 /// be stamped on a resource, limited on, or sent upstream.
+///
+/// A hundred thousand of them may be kept. Hence it holds the facts as [`Claims`] encoded, a third of
+/// their size in memory, and no stamp, which repeats them between keys that are the same for all.
 pub struct Identity {
     trace_id: Option<TraceId>,
-    claims: Claims,
+    claims: Box<[u8]>,
     job_key: Option<u64>,
     runner_key: u64,
-    stamp: Stamp,
+    policy: Arc<IdentityPolicy>,
 }
 
-/// The facts about a job that an authority may know, each absent when it was not told.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The facts about a job that an authority may know, each absent when it was not told. A protobuf
+/// message, because an [`Identity`] holds it so; nobody else reads that form.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Claims {
     /// CI job (`Ci::Build`) id.
+    #[prost(uint64, optional, tag = "1")]
     pub job_id: Option<u64>,
     /// Pipeline id.
+    #[prost(uint64, optional, tag = "2")]
     pub pipeline_id: Option<u64>,
     /// What started the pipeline: `push`, `schedule`, ...
+    #[prost(string, optional, tag = "3")]
     pub pipeline_source: Option<String>,
     /// Root pipeline id.
+    #[prost(uint64, optional, tag = "4")]
     pub root_pipeline_id: Option<u64>,
     /// Project id.
+    #[prost(uint64, optional, tag = "5")]
     pub project_id: Option<u64>,
     /// Full path of the project.
+    #[prost(string, optional, tag = "6")]
     pub project_path: Option<String>,
     /// Namespace id.
+    #[prost(uint64, optional, tag = "7")]
     pub namespace_id: Option<u64>,
     /// Top-level namespace id.
+    #[prost(uint64, optional, tag = "8")]
     pub root_namespace_id: Option<u64>,
     /// Organization id.
+    #[prost(uint64, optional, tag = "9")]
     pub organization_id: Option<u64>,
     /// Cell id.
+    #[prost(uint64, optional, tag = "10")]
     pub cell_id: Option<u64>,
     /// Runner id.
+    #[prost(uint64, optional, tag = "11")]
     pub runner_id: Option<u64>,
     /// `instance_type`, `group_type` or `project_type`.
+    #[prost(string, optional, tag = "12")]
     pub runner_type: Option<String>,
     /// The runner manager's system id.
+    #[prost(string, optional, tag = "13")]
     pub runner_manager_system_xid: Option<String>,
 }
 
@@ -196,8 +223,9 @@ impl Identity {
 
     /// The proven facts, for headers and for an operator's eyes.
     #[must_use]
-    pub fn claims(&self) -> &Claims {
-        &self.claims
+    pub fn claims(&self) -> Claims {
+        // We wrote it ourselves: there is nothing to go wrong, and no facts are safe facts.
+        Claims::decode(&*self.claims).unwrap_or_default()
     }
 
     /// A key that is the same for all requests of one job: its id, or the credential's digest. `None`: the
@@ -213,10 +241,21 @@ impl Identity {
         self.runner_key
     }
 
-    /// The verified attributes, encoded once for all requests of this verdict.
+    /// The verified attributes, encoded anew at each call.
     #[must_use]
-    pub fn stamp(&self) -> &Stamp {
-        &self.stamp
+    pub fn stamp(&self) -> Stamp {
+        self.policy.stamp(&self.claims())
+    }
+
+    /// What it takes in memory, in bytes: itself, counted references around it, its facts, and for both
+    /// what an allocator adds.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        /// At most a header of a word and the way to the next multiple of two words.
+        const ALLOCATION: usize = 3 * size_of::<usize>();
+        const ITSELF: usize = size_of::<Identity>() + 2 * size_of::<usize>() + 2 * ALLOCATION;
+
+        ITSELF.saturating_add(self.claims.len())
     }
 }
 
@@ -224,7 +263,7 @@ impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity")
             .field("trace_id", &self.trace_id)
-            .field("claims", &self.claims)
+            .field("claims", &self.claims())
             .finish_non_exhaustive()
     }
 }
@@ -233,12 +272,13 @@ impl fmt::Debug for Identity {
 pub(crate) mod testing {
     use std::sync::Arc;
 
-    use super::{Claims, Identity};
-    use crate::otlp::{TraceId, rewrite::Stamp};
+    use super::{Identity, IdentityPolicy};
+    use crate::otlp::TraceId;
 
     /// An identity that no authority proved, for the tests of what stands behind `validate`.
     pub(crate) fn identity(trace_id: TraceId, job_key: u64, runner_key: u64) -> Arc<Identity> {
-        let (claims, stamp) = (Claims::default(), Stamp::default());
-        Arc::new(Identity { trace_id: Some(trace_id), claims, job_key: Some(job_key), runner_key, stamp })
+        let (trace_id, job_key) = (Some(trace_id), Some(job_key));
+        let policy = Arc::new(IdentityPolicy::new("gitlab-ci-runner"));
+        Arc::new(Identity { trace_id, claims: Box::default(), job_key, runner_key, policy })
     }
 }
