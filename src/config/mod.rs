@@ -36,7 +36,7 @@ settings! {
     pub struct Config {
         /// Where runners push to; at most 12 addresses.
         listeners: Vec<Listener> = vec![Listener::default()], holds Listener;
-        /// The operator's own listener: metrics and probes.
+        /// The operator's own listener: metrics, probes, the purge of verdicts.
         admin: Admin = Admin::default(), holds Admin;
         /// The GitLab that knows the tokens, and how it is asked.
         gitlab: Gitlab = Gitlab::default(), holds Gitlab;
