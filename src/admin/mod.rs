@@ -1,16 +1,24 @@
-//! The operator's listener: metrics, probes, a small index. It answers from memory; it never asks
-//! the authority or a collector, so that trouble there can't take every replica out at once.
+//! The operator's listener: metrics, probes, a small index, and the purge of the verdict cache. It
+//! answers from memory; it never asks the authority or a collector, so that trouble there can't take
+//! every replica out at once.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+mod token;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE},
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
 };
 use http_body_util::Full;
 
 use crate::metrics;
+
+pub use token::{Token, TokenError};
 
 /// What the probes tell of the process.
 #[derive(Debug, Default)]
@@ -80,21 +88,42 @@ impl Health {
     }
 }
 
-/// Answers a request on the admin listener; `render` gives the text of the metrics and runs only when
-/// they are asked for.
-pub fn respond(
+/// What the listener can do; `app` knows how.
+pub trait Operations {
+    /// The text of the metrics.
+    fn render(&self) -> String;
+
+    /// The token of `admin.token_file`; `None` where none is configured.
+    fn token(&self) -> Option<Arc<Token>>;
+
+    /// Forgets every verdict; returns how many there were.
+    fn purge(&self) -> usize;
+
+    /// Somebody asked for a change without showing the token.
+    fn refused(&self);
+}
+
+/// Where verdicts are purged.
+const PURGE: &str = "/-/cache/purge";
+
+/// Answers a request on the admin listener. Its body is not looked at.
+pub fn respond<B>(
     health: &Health,
-    render: impl FnOnce() -> String,
-    method: &Method,
-    path: &str,
+    operations: &impl Operations,
+    request: &Request<B>,
 ) -> Response<Full<Bytes>> {
     let is_probed = |good: bool| if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let state = health.state();
+    let path = request.uri().path();
     let (status, kind, body) = match path {
-        _ if !matches!(*method, Method::GET | Method::HEAD) => {
-            (StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD\n".to_owned())
+        PURGE => return purge(operations, request),
+        _ if !matches!(*request.method(), Method::GET | Method::HEAD) => {
+            return with_header(
+                answer(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD\n".to_owned()),
+                (ALLOW, "GET, HEAD"),
+            );
         }
-        "/metrics" => (StatusCode::OK, metrics::CONTENT_TYPE, render()),
+        "/metrics" => (StatusCode::OK, metrics::CONTENT_TYPE, operations.render()),
         "/-/liveness" => (StatusCode::OK, PLAIN, "alive\n".to_owned()),
         "/-/readiness" => (is_probed(state == "ready"), PLAIN, format!("{state}\n")),
         "/-/startup" => {
@@ -104,14 +133,43 @@ pub fn respond(
         "/" => (StatusCode::OK, PLAIN, index(health)),
         _ => (StatusCode::NOT_FOUND, PLAIN, "not found; / lists what is here\n".to_owned()),
     };
+    answer(status, kind, body)
+}
+
+/// The one change that can be asked for. Without a token in the configuration it is not there at all: what
+/// empties the cache sends every pair to the authority again.
+fn purge<B>(operations: &impl Operations, request: &Request<B>) -> Response<Full<Bytes>> {
+    let Some(token) = operations.token() else {
+        let how = "switched off: set admin.token_file to a file with a token, and reload\n";
+        return answer(StatusCode::NOT_FOUND, PLAIN, how.to_owned());
+    };
+    if *request.method() != Method::POST {
+        let refusal = answer(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only POST\n".to_owned());
+        return with_header(refusal, (ALLOW, "POST"));
+    }
+    if !token.is_shown(request.headers()) {
+        operations.refused();
+        let how = "show the token of admin.token_file: Authorization: Bearer TOKEN\n";
+        let refusal = answer(StatusCode::UNAUTHORIZED, PLAIN, how.to_owned());
+        return with_header(refusal, (WWW_AUTHENTICATE, "Bearer realm=\"spangate admin\""));
+    }
+    answer(StatusCode::OK, PLAIN, format!("{} verdicts forgotten\n", operations.purge()))
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-    }
+    response
+}
+
+fn with_header(
+    mut response: Response<Full<Bytes>>,
+    (name, value): (HeaderName, &'static str),
+) -> Response<Full<Bytes>> {
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
     response
 }
 
@@ -120,10 +178,11 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 fn index(health: &Health) -> String {
     format!(
         "spangate {}\nstate: {}\nconfiguration: number {} since the start\n\n\
-         /metrics      OpenMetrics\n\
-         /-/liveness   200 while the process answers\n\
-         /-/readiness  200 when ready, 503 while starting, waiting for keys or draining\n\
-         /-/startup    200 once started\n",
+         /metrics        OpenMetrics\n\
+         /-/liveness     200 while the process answers\n\
+         /-/readiness    200 when ready, 503 while starting, waiting for keys or draining\n\
+         /-/startup      200 once started\n\
+         /-/cache/purge  POST with the token of admin.token_file: every verdict is forgotten\n",
         env!("CARGO_PKG_VERSION"),
         health.state(),
         health.generation(),
@@ -136,8 +195,39 @@ mod tests {
 
     use super::*;
 
+    /// Counts what it is asked for; without a token.
+    #[derive(Default)]
+    struct Counting {
+        renders: AtomicU64,
+        purges: AtomicU64,
+    }
+
+    impl Operations for Counting {
+        fn render(&self) -> String {
+            self.renders.fetch_add(1, Ordering::Relaxed);
+            "metrics\n# EOF\n".to_owned()
+        }
+
+        fn token(&self) -> Option<Arc<Token>> {
+            None
+        }
+
+        fn purge(&self) -> usize {
+            usize::try_from(self.purges.fetch_add(1, Ordering::Relaxed)).unwrap()
+        }
+
+        fn refused(&self) {
+            panic!("nobody is refused where nothing is on");
+        }
+    }
+
+    fn to(operations: &Counting, health: &Health, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        let request = Request::builder().method(method).uri(path).body(()).unwrap();
+        respond(health, operations, &request)
+    }
+
     fn ask(health: &Health, method: &Method, path: &str) -> (u16, String, String) {
-        let response = respond(health, || "metrics\n# EOF\n".to_owned(), method, path);
+        let response = to(&Counting::default(), health, method, path);
         let kind = response.headers()[CONTENT_TYPE].to_str().unwrap().to_owned();
         let status = response.status().as_u16();
         let body = futures_util::FutureExt::now_or_never(response.into_body().collect());
@@ -182,13 +272,27 @@ mod tests {
         );
         assert_eq!(body, "metrics\n# EOF\n");
         assert_eq!(ask(&health, &Method::HEAD, "/metrics").0, 200);
-        for path in ["/metrics/", "/-/ready", "/..", "", "/v1/traces"] {
+        for path in ["/metrics/", "/-/ready", "/..", "/-/cache", "/-/cache/purge/", "/v1/traces"] {
             assert_eq!(ask(&health, &Method::GET, path).0, 404, "{path}");
         }
-        let refused = respond(&health, || panic!("not asked for"), &Method::POST, "/metrics");
+        let operations = Counting::default();
+        let refused = to(&operations, &health, &Method::POST, "/metrics");
         assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(refused.headers()[ALLOW], "GET, HEAD");
-        let probe = respond(&health, || panic!("not asked for"), &Method::GET, "/-/liveness");
-        assert_eq!(probe.status(), StatusCode::OK);
+        assert_eq!(to(&operations, &health, &Method::GET, "/-/liveness").status(), StatusCode::OK);
+        assert_eq!(operations.renders.load(Ordering::Relaxed), 0);
+    }
+
+    /// Scenario: a purge is asked for where no token is configured.
+    /// Guarantees: it does nothing, and the answer says how it is switched on.
+    #[test]
+    fn a_purge_is_off_without_a_token() {
+        let (health, operations) = (Health::new(), Counting::default());
+        for method in [Method::POST, Method::GET] {
+            let refused = to(&operations, &health, &method, PURGE);
+            assert_eq!(refused.status(), StatusCode::NOT_FOUND);
+        }
+        assert_eq!(operations.purges.load(Ordering::Relaxed), 0);
+        assert!(ask(&health, &Method::POST, PURGE).2.contains("admin.token_file"));
     }
 }

@@ -279,7 +279,7 @@ fn same_authority(before: &Config, now: &Config) -> bool {
 /// All files that the configuration names and that can't be read, so that an operator mends them in
 /// one go; what is in them is judged by whoever uses it.
 pub(super) fn unreadable_files(config: &Config) -> Vec<String> {
-    let Config { gitlab, fixed, collector, .. } = config;
+    let Config { admin, gitlab, fixed, collector, .. } = config;
     let of_listeners = config.listeners.iter().enumerate().flat_map(|(index, listener)| {
         listener.tls.iter().flat_map(move |tls| {
             [
@@ -295,6 +295,7 @@ pub(super) fn unreadable_files(config: &Config) -> Vec<String> {
             .map(|(key, path)| (format!("oidc.providers.{index}.{key}"), path))
     });
     [
+        ("admin.token_file", &admin.token_file),
         ("gitlab.secret_file", &gitlab.secret_file),
         ("gitlab.ca_file", &gitlab.ca_file),
         ("fixed.file", &fixed.file),
@@ -352,12 +353,15 @@ pub(super) fn need_restart(before: &Config, now: &Config) -> Vec<&'static str> {
     };
     [
         ("listeners", listeners(before) != listeners(now)),
-        ("admin", before.admin != now.admin),
+        ("admin.address", before.admin.address != now.admin.address),
         (
             "intake.max_connections, max_streams, header_timeout, max_in_flight_bytes",
             connections(before) != connections(now),
         ),
-        ("cache.max_entries", before.cache.max_entries != now.cache.max_entries),
+        (
+            "cache.max_entries, max_size",
+            (before.cache.max_entries, before.cache.max_size) != (now.cache.max_entries, now.cache.max_size),
+        ),
     ]
     .into_iter()
     .filter_map(|(key, changed)| changed.then_some(key))

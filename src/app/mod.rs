@@ -3,6 +3,7 @@
 
 mod bearer;
 mod build;
+mod operator;
 
 use std::{
     collections::BTreeMap,
@@ -11,12 +12,12 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::{net::TcpListener, sync::Semaphore, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    admin::{self, Health},
+    admin::{self, Health, Token},
     config::{self, Config},
     metrics::Metrics,
     proxy::{
@@ -24,6 +25,7 @@ use crate::{
         server::{self, ServerSettings},
         service,
     },
+    telemetry::RateCap,
     tls,
     validate::{
         IdentityPolicy, Validator,
@@ -31,7 +33,10 @@ use crate::{
     },
 };
 
-use self::build::{Built, Lasting};
+use self::{
+    build::{Built, Lasting},
+    operator::Operator,
+};
 
 /// Why the gateway could not start or take a new configuration; the text says what to do.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -52,6 +57,7 @@ pub struct Running {
     lasting: Arc<Lasting>,
     health: Arc<Health>,
     gateway: Arc<ArcSwap<Gateway>>,
+    admin_token: Arc<ArcSwapOption<Token>>,
     /// What addresses and pools were made from.
     started_with: Config,
     server_tls: BTreeMap<String, Arc<ArcSwap<rustls::ServerConfig>>>,
@@ -104,6 +110,8 @@ pub fn check(config: &Config) -> Result<(), Vec<String>> {
             Some(format!("listener {}: {error}", listener.name))
         });
         problems.extend(of_listeners);
+        problems
+            .extend(operator::token(&config.admin.token_file).err().into_iter().flat_map(|error| error.0));
         problems.extend(build::gateway(config, &lasting, None).err().into_iter().flat_map(|error| error.0));
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }
@@ -116,6 +124,7 @@ pub fn check(config: &Config) -> Result<(), Vec<String>> {
 pub async fn start(config: Config) -> Result<Running, StartError> {
     tls::install_provider();
     let lasting = Arc::new(Lasting::new(&config, Arc::new(Metrics::new())));
+    let admin_token = operator::token(&config.admin.token_file)?;
     let built = build::gateway(&config, &lasting, None)?.take_over(&lasting);
     let mut running = Running {
         listeners: BTreeMap::new(),
@@ -123,6 +132,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         lasting,
         health: Arc::new(Health::default()),
         gateway: Arc::new(ArcSwap::from(Arc::clone(&built.gateway))),
+        admin_token: Arc::new(ArcSwapOption::from(admin_token)),
         started_with: config.clone(),
         server_tls: BTreeMap::new(),
         current: Mutex::new(built),
@@ -237,14 +247,14 @@ impl Running {
             tls: None,
         };
         let health = Arc::clone(&self.health);
-        let lasting = Arc::clone(&self.lasting);
-        let gateway = Arc::clone(&self.gateway);
+        let operator = Arc::new(Operator {
+            gateway: Arc::clone(&self.gateway),
+            metrics: Arc::clone(&self.lasting.metrics),
+            token: Arc::clone(&self.admin_token),
+            log_cap: RateCap::new(1),
+        });
         let handler = move |request: http::Request<hyper::body::Incoming>, _| {
-            let scrape = || {
-                gateway.load().validator.record_entries();
-                lasting.metrics.render()
-            };
-            let answer = admin::respond(&health, scrape, request.method(), request.uri().path());
+            let answer = admin::respond(&health, &*operator, &request);
             std::future::ready(answer.map(http_body_util::BodyExt::boxed_unsync))
         };
         // It outlives the drain of the others: probes and a last scrape are wanted until the end.
@@ -281,10 +291,12 @@ impl Running {
                 certificates.push((swap, settings));
             }
         }
+        let admin_token = operator::token(&config.admin.token_file)?;
         let prepared = build::gateway(config, &self.lasting, Some(&current))?;
         for (swap, settings) in certificates {
             swap.store(settings);
         }
+        self.admin_token.store(admin_token);
         let built = prepared.take_over(&self.lasting);
         self.gateway.store(Arc::clone(&built.gateway));
         for key in build::need_restart(&self.started_with, config) {

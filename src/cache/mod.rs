@@ -2,5 +2,6 @@
 //! judges a credential and never turns "could not decide" into a denial.
 
 pub mod freshness;
+mod kept;
 pub(crate) mod table;
 pub mod verdict;

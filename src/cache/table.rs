@@ -1,5 +1,6 @@
-//! A bounded table of small values that forgets the idlest first. It decides only what is
-//! forgotten, never what a value means, and reads no clock of its own.
+//! A table of small values, bounded in number and, where their weights are told, in bytes; it forgets
+//! the idlest first. It decides only what is forgotten, never what a value means, and reads no clock of
+//! its own.
 //!
 //! Values stand inline in hash maps, one map and one lock a shard, so that a million small ones
 //! take little more than their own size. There is no list of who was used when: each value bears a
@@ -32,9 +33,12 @@ pub(crate) struct Table<K, V> {
     /// Keyed at random: nobody outside can aim keys at one shard.
     hasher: RandomState,
     len: AtomicUsize,
+    /// Of all values together.
+    weight: AtomicUsize,
     /// The shard whose turn it is to lose values.
     turn: AtomicUsize,
     max: usize,
+    max_weight: usize,
     idle: u32,
 }
 
@@ -46,6 +50,7 @@ struct Shard<K, V> {
 struct Slot<V> {
     value: V,
     used: u32,
+    weight: u32,
 }
 
 /// About 0.134 s; 32 bits of them last 18 years.
@@ -64,11 +69,22 @@ impl<K: Hash + Eq, V> Table<K, V> {
         Self {
             shards: std::iter::repeat_with(shard).take(shards).collect(),
             len: AtomicUsize::new(0),
+            weight: AtomicUsize::new(0),
             turn: AtomicUsize::new(0),
             max,
+            max_weight: usize::MAX,
             idle: tick(u64::try_from(idle.as_nanos()).unwrap_or(u64::MAX)).saturating_add(1),
             hasher,
         }
+    }
+
+    /// What a place in the table takes, whatever the value holds elsewhere: with a byte of control, and as
+    /// many empty places as there are just after a hash map doubled (9 in 16).
+    pub(crate) const PLACE: usize = (size_of::<(K, Slot<V>)>() + 1) * 16 / 7;
+
+    /// The same table with another bound beside the one on the number: on the weights of all values together.
+    pub(crate) fn with_max_weight(self, max_weight: usize) -> Self {
+        Self { max_weight, ..self }
     }
 
     /// Works on the value of a key, made new if there is none.
@@ -83,7 +99,7 @@ impl<K: Hash + Eq, V> Table<K, V> {
         }
         let mut value = V::default();
         let result = work(&mut value);
-        self.add(shard, key, Slot { value, used: tick(now) });
+        self.add(shard, key, Slot { value, used: tick(now), weight: 0 });
         result
     }
 
@@ -95,25 +111,30 @@ impl<K: Hash + Eq, V> Table<K, V> {
         Some(work(&mut slot.value))
     }
 
-    /// Puts a value in the place of whatever the key had.
-    pub(crate) fn insert(&self, key: K, now: u64, value: V) {
+    /// Puts a value in the place of whatever the key had. `weight` counts towards the bound on weights;
+    /// in bytes, it is [`Self::PLACE`] and all that the value holds elsewhere.
+    pub(crate) fn insert(&self, key: K, now: u64, value: V, weight: usize) {
         let shard = self.shard(&key);
-        self.add(shard, key, Slot { value, used: tick(now) });
+        let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+        self.add(shard, key, Slot { value, used: tick(now), weight });
     }
 
     pub(crate) fn remove(&self, key: &K) {
-        if self.shard(key).slots.remove(key).is_some() {
-            self.len.fetch_sub(1, Ordering::Relaxed);
+        if let Some(slot) = self.shard(key).slots.remove(key) {
+            self.subtract(1, slot.weight as usize);
         }
     }
 
-    /// Forgets everything.
-    pub(crate) fn clear(&self) {
+    /// Forgets everything; returns how many values that were.
+    pub(crate) fn clear(&self) -> usize {
+        let mut forgotten: usize = 0;
         for shard in &self.shards {
             let mut shard = lock(shard);
-            self.len.fetch_sub(shard.slots.len(), Ordering::Relaxed);
-            shard.slots = HashMap::with_hasher(self.hasher.clone());
+            let slots = std::mem::replace(&mut shard.slots, HashMap::with_hasher(self.hasher.clone()));
+            self.subtract(slots.len(), slots.values().map(|slot| slot.weight as usize).sum());
+            forgotten = forgotten.saturating_add(slots.len());
         }
+        forgotten
     }
 
     /// Forgets what is idle, which else happens only where new keys come in.
@@ -127,6 +148,30 @@ impl<K: Hash + Eq, V> Table<K, V> {
         self.len.load(Ordering::Relaxed)
     }
 
+    /// The weights of all values together.
+    pub(crate) fn weight(&self) -> usize {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    fn subtract(&self, values: usize, weight: usize) {
+        self.len.fetch_sub(values, Ordering::Relaxed);
+        self.weight.fetch_sub(weight, Ordering::Relaxed);
+    }
+
+    /// Forgets the values of a shard that are not to stay.
+    fn retain(&self, shard: &mut Shard<K, V>, mut stays: impl FnMut(&Slot<V>) -> bool) {
+        let (mut values, mut weight) = (0_usize, 0_usize);
+        shard.slots.retain(|_, slot| {
+            let stays = stays(slot);
+            if !stays {
+                values = values.saturating_add(1);
+                weight = weight.saturating_add(slot.weight as usize);
+            }
+            stays
+        });
+        self.subtract(values, weight);
+    }
+
     /// Bits 16..48 of the hash choose the shard: the map inside goes by the lowest and the highest.
     #[expect(clippy::indexing_slicing, reason = "a 32-bit fraction of the number of shards is below it")]
     fn shard(&self, key: &K) -> MutexGuard<'_, Shard<K, V>> {
@@ -138,21 +183,21 @@ impl<K: Hash + Eq, V> Table<K, V> {
     fn add(&self, mut shard: MutexGuard<'_, Shard<K, V>>, key: K, slot: Slot<V>) {
         let now = slot.used;
         self.sweep_shard(&mut shard, now);
-        if shard.slots.insert(key, slot).is_none() {
-            self.len.fetch_add(1, Ordering::Relaxed);
+        self.weight.fetch_add(slot.weight as usize, Ordering::Relaxed);
+        match shard.slots.insert(key, slot) {
+            Some(before) => self.subtract(0, before.weight as usize),
+            None => drop(self.len.fetch_add(1, Ordering::Relaxed)),
         }
         // No thread ever holds two shards.
         drop(shard);
         self.make_room();
     }
 
-    /// The bound is on the whole table, so that an uneven spread over shards costs nothing; threads
-    /// that add at the same moment may pass it by their number for that moment.
+    /// The bounds are on the whole table, so that an uneven spread over shards costs nothing; threads
+    /// that add at the same moment may pass them by their number for that moment.
     fn make_room(&self) {
-        for _ in 0..self.shards.len() {
-            if self.len() <= self.max {
-                return;
-            }
+        // A heavy value may need the places of many light ones: round after round, until there are none.
+        while self.len() > 0 && (self.len() > self.max || self.weight() > self.max_weight) {
             let turn = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(self.shards.len());
             if let Some(shard) = turn.and_then(|turn| self.shards.get(turn)) {
                 self.forget_the_idlest(&mut lock(shard));
@@ -170,12 +215,11 @@ impl<K: Hash + Eq, V> Table<K, V> {
         let (older, &mut last, _) = stamps.select_nth_unstable(due);
         // Many may bear the same stamp as the last one due: of those, no more go than are due.
         let mut same = older.iter().filter(|stamp| **stamp == last).count().saturating_add(1);
-        shard.slots.retain(|_, slot| {
+        self.retain(shard, |slot| {
             let goes = slot.used < last || (slot.used == last && same > 0);
             same = same.saturating_sub(usize::from(goes && slot.used == last));
             !goes
         });
-        self.len.fetch_sub(before.saturating_sub(shard.slots.len()), Ordering::Relaxed);
     }
 
     fn sweep_shard(&self, shard: &mut Shard<K, V>, now: u32) {
@@ -183,9 +227,7 @@ impl<K: Hash + Eq, V> Table<K, V> {
             return;
         }
         shard.next_sweep = now.saturating_add(self.idle.div_ceil(2));
-        let before = shard.slots.len();
-        shard.slots.retain(|_, slot| now.saturating_sub(slot.used) <= self.idle);
-        self.len.fetch_sub(before.saturating_sub(shard.slots.len()), Ordering::Relaxed);
+        self.retain(shard, |slot| now.saturating_sub(slot.used) <= self.idle);
         if shard.slots.len() < shard.slots.capacity() / 4 {
             shard.slots.shrink_to_fit();
         }
@@ -199,105 +241,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<K, V> fmt::Debug for Table<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Table").field("len", &self.len).field("max", &self.max).finish_non_exhaustive()
+        f.debug_struct("Table")
+            .field("len", &self.len)
+            .field("max", &self.max)
+            .field("weight", &self.weight)
+            .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{collections::HashMap, hash::RandomState, time::Duration};
-
-    use super::{Slot, Table};
-
-    const SECOND: u64 = 1_000_000_000;
-    const MINUTE: Duration = Duration::from_mins(1);
-
-    /// Scenario: a small, a middling and a large table take ten times as many keys as they may hold.
-    /// Guarantees: the bound holds at every moment, and nearly all of it is used.
-    #[test]
-    fn never_more_than_the_bound() {
-        for max in [1, 2, 100, 5_000, 40_000] {
-            let table = Table::<u64, u64>::new(max, MINUTE);
-            for key in 0..max as u64 * 10 {
-                table.insert(key, key, key);
-                assert!(table.len() <= max);
-            }
-            assert!(table.len() * 10 >= max * 9, "{} of {max}", table.len());
-        }
-    }
-
-    /// Scenario: a table is filled to its bound with keys that all stay in use, then one key more comes.
-    /// Guarantees: a working set as large as the bound is not thinned out before it is passed, and then the idlest go.
-    #[test]
-    fn the_idlest_go_first() {
-        let table = Table::<u64, ()>::new(20_000, MINUTE * 60);
-        for key in 0..20_000 {
-            table.insert(key, 0, ());
-        }
-        for key in 10_000..20_000 {
-            assert_eq!(table.with_existing(&key, 10 * SECOND, |()| ()), Some(()));
-        }
-        assert_eq!(table.len(), 20_000);
-        for key in 100_000..105_000 {
-            table.insert(key, 20 * SECOND, ());
-        }
-        let held = |keys: std::ops::Range<u64>| {
-            keys.filter(|key| table.with_existing(key, 20 * SECOND, |()| ()).is_some()).count()
-        };
-        assert_eq!(held(10_000..20_000), 10_000);
-        assert_eq!(held(100_000..105_000), 5_000);
-        assert!((3_700..=5_000).contains(&held(0..10_000)));
-    }
-
-    /// Scenario: values that nobody touches, beside one that is touched now and then.
-    /// Guarantees: within half as long again as their idle time the former are forgotten and their memory is given
-    /// back; the latter stays.
-    #[test]
-    fn the_idle_are_forgotten_in_time() {
-        let table = Table::<u64, u64>::new(2_000, MINUTE);
-        for key in 0..1_000 {
-            table.insert(key, 0, key);
-        }
-        for second in [0, 30, 59, 95, 120] {
-            table.with_existing(&7, second * SECOND, |_| ());
-            table.sweep(second * SECOND);
-            assert_eq!(table.len(), if second <= 60 { 1_000 } else { 1 });
-        }
-        assert_eq!(table.with_existing(&7, 120 * SECOND, |value| *value), Some(7));
-        let room: usize = table.shards.iter().map(|shard| super::lock(shard).slots.capacity()).sum();
-        assert!(room < 50, "{room}");
-    }
-
-    /// Scenario: values are made, changed, replaced, removed and cleared.
-    /// Guarantees: each does what it says and the count stays right.
-    #[test]
-    fn values_live_and_die() {
-        let table = Table::<&str, u32>::new(10, MINUTE);
-        assert_eq!(table.with_existing(&"a", 0, |value| *value), None);
-        assert_eq!(table.with("a", 0, |value| std::mem::replace(value, 4)), 0);
-        assert_eq!(table.with("a", 0, |value| *value), 4);
-        table.insert("a", 0, 5);
-        table.insert("b", 0, 6);
-        assert_eq!((table.len(), table.with_existing(&"a", 0, |value| *value)), (2, Some(5)));
-        table.remove(&"a");
-        table.remove(&"a");
-        assert_eq!((table.len(), table.with_existing(&"a", 0, |value| *value)), (1, None));
-        table.clear();
-        assert_eq!((table.len(), table.with_existing(&"b", 0, |value| *value)), (0, None));
-    }
-
-    /// Scenario: a million values of 32 bytes, as the limits keep for jobs.
-    /// Guarantees: places of the hash maps, filled or not, with a byte of control each, take at most 60 MiB.
-    #[test]
-    fn a_million_small_values_fit_in_60_mib() {
-        let table = Table::<u64, [u64; 4]>::new(1_000_000, MINUTE);
-        for key in 0..1_000_000 {
-            table.insert(key, 0, [key; 4]);
-        }
-        // hashbrown: a power of two of places, of which 7 in 8 may be filled.
-        let places = |map: &HashMap<u64, Slot<[u64; 4]>, RandomState>| map.capacity() / 7 * 8;
-        let places: usize = table.shards.iter().map(|shard| places(&super::lock(shard).slots)).sum();
-        let bytes = places * (size_of::<(u64, Slot<[u64; 4]>)>() + 1);
-        assert!(bytes <= 60 << 20, "{} MiB", bytes >> 20);
-    }
-}
+mod tests;

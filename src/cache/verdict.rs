@@ -2,9 +2,9 @@
 //! waits, and bridges its silences. It never judges a credential: a denial comes only from the
 //! authority's own word, and an error is never kept.
 //!
-//! Three rules about time, each checked on every hit:
-//! - A positive verdict answers alone until its end ([`super::freshness`]), and for
-//!   `stale_if_error` more while the authority gives no word.
+//! Three rules about time, each checked on every hit ([`super::kept`]):
+//! - A positive verdict answers alone until its end ([`super::freshness`]), for `stale-while-revalidate`
+//!   more while a background question is out, and for `stale_if_error` while the authority gives no word.
 //! - A denial answers for `negative_ttl`, from a table of its own: a flood of bad tokens can't push
 //!   out good verdicts.
 //! - Two strikes: while a positive verdict is still at hand, a denial is believed only when the
@@ -20,7 +20,6 @@
 use std::{
     collections::HashMap,
     fmt,
-    hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -36,15 +35,13 @@ use crate::{
     config,
     metrics::Metrics,
     validate::{
-        Allowed, Denial, Question, Undetermined, Validator, Verdict,
+        Allowed, Identity, Question, Undetermined, Validator, Verdict,
+        cache_control::Stale,
         credentials::{Credentials, Digest},
     },
 };
 
-use super::{
-    freshness::{self, Caps, Keep},
-    table::Table,
-};
+use super::kept::{Kept, Known, Moment, Rules, nanos};
 
 /// Pause before a denial of what was good a moment ago is asked about again: long enough for a
 /// replica to catch up in the usual case, short against a request's 4 s.
@@ -60,9 +57,6 @@ pub const MAX_FLIGHT: Duration = Duration::from_secs(10);
 /// Most flights at once. Each holds one token pair (about 1.5 KB, at most 5) and a task.
 pub const MAX_FLIGHTS: usize = 8192;
 
-/// Most denials kept. Kept for seconds only, they need no more than the authority can give in that time.
-const MAX_DENIALS: usize = 16_384;
-
 type Answer = Result<Verdict, Undetermined>;
 
 /// A validator that remembers what the one inside it said.
@@ -73,12 +67,10 @@ pub struct Cached<V> {
 struct Shared<V> {
     settings: ArcSwap<Settings<V>>,
     metrics: Arc<Metrics>,
-    positive: Table<Digest, Good>,
-    negative: Table<Digest, Denied>,
+    kept: Kept,
     flights: Mutex<Flights>,
-    /// What the times in the tables count from.
+    /// What the monotonic clock counts from.
     epoch: Instant,
-    jitter: RandomState,
     /// Names of the positive and the negative entries in the metrics.
     kinds: [&'static str; 2],
 }
@@ -86,22 +78,13 @@ struct Shared<V> {
 /// What a reload may change.
 struct Settings<V> {
     inner: V,
-    caps: Caps,
-    negative_ttl: Duration,
-    refresh_ahead: f64,
+    rules: Rules,
 }
 
-/// A positive verdict; times in nanoseconds since the epoch.
-struct Good {
-    allowed: Allowed,
-    refresh_from: u64,
-    fresh_until: u64,
-    stale_until: u64,
-}
-
-struct Denied {
-    denial: Denial,
-    until: u64,
+impl<V: Validator> Settings<V> {
+    fn new(inner: V, config: &config::Cache) -> Self {
+        Self { rules: Rules::new(config, inner.grace()), inner }
+    }
 }
 
 #[derive(Default)]
@@ -115,16 +98,9 @@ struct Flight {
     landing: watch::Receiver<Option<Answer>>,
 }
 
-/// What is known of a key at one moment.
-enum Known {
-    Fresh { allowed: Allowed, refresh: bool },
-    Denied(Denial),
-    Nothing,
-}
-
 /// How a caller gets its answer.
 enum Boarding {
-    Known(Verdict),
+    Known(Answer),
     Waiting { source: &'static str, landing: watch::Receiver<Option<Answer>> },
     Full,
 }
@@ -144,65 +120,61 @@ impl<V: Validator> Cached<V> {
         config: &config::Cache,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let useful = config.max_ttl.saturating_add(config.stale_if_error);
-        let max = usize::try_from(config.max_entries).unwrap_or(usize::MAX);
         Self {
             shared: Arc::new(Shared {
                 settings: ArcSwap::from_pointee(Settings::new(inner, config)),
                 metrics,
-                positive: Table::new(max, useful),
-                negative: Table::new(max.min(MAX_DENIALS), config.negative_ttl),
+                kept: Kept::new(config),
                 flights: Mutex::default(),
                 epoch: Instant::now(),
-                jitter: RandomState::new(),
                 kinds,
             }),
         }
     }
 
     /// Takes another validator and other times from the next question on; what is kept stays, each
-    /// until the end that it was given. `max_entries` stays what it was at the start. Where the new
-    /// validator asks another authority, [`Self::purge`] must follow.
+    /// until the end that it was given, but no longer past it than the new bounds allow. `max_entries`
+    /// and `max_size` stay what they were at the start. The new validator must ask the same authority.
     pub fn reconfigure(&self, inner: V, config: &config::Cache) {
         self.shared.settings.store(Arc::new(Settings::new(inner, config)));
     }
 
-    /// Forgets every verdict. Questions in flight still answer those who wait, and nobody else.
-    pub fn purge(&self) {
+    /// Forgets every verdict and returns how many there were. Questions in flight still answer those who
+    /// wait, and nobody else.
+    pub fn purge(&self) -> usize {
+        // Under this lock every flight lands: none can bring in an older word between the two steps.
         let mut flights = self.shared.flights();
         flights.open.clear();
-        self.shared.positive.clear();
-        self.shared.negative.clear();
+        self.shared.kept.clear()
     }
 
-    /// Writes the number of kept verdicts to the metrics, and forgets those that are long past their
-    /// use; for every scrape.
+    /// Writes number and weight of the kept verdicts to the metrics, and forgets those that are long past
+    /// their use; for every scrape.
     pub fn record_entries(&self) {
-        let (shared, now) = (&self.shared, self.shared.now());
-        shared.positive.sweep(now);
-        shared.negative.sweep(now);
-        let [positive, negative] = shared.kinds;
-        shared.metrics.cache_entries(positive, shared.positive.len() as u64);
-        shared.metrics.cache_entries(negative, shared.negative.len() as u64);
-        shared.settings.load().inner.record_entries();
+        let Shared { kept, metrics, kinds: [positive, negative], settings, .. } = &*self.shared;
+        kept.sweep(self.shared.now());
+        metrics.cache_entries(positive, kept.positive.len() as u64);
+        metrics.cache_entries(negative, kept.negative.len() as u64);
+        metrics.cache_size(positive, kept.positive.weight() as u64);
+        settings.load().inner.record_entries();
     }
 
     /// Answers one question and says where from.
     async fn judge(&self, question: &Question) -> (&'static str, Answer) {
         let key = question.credentials.digest();
-        match self.shared.look(key, self.shared.now()) {
-            Known::Fresh { allowed, refresh } => {
+        match self.shared.look(key) {
+            Known::Good { identity, refresh, stale } => {
                 if refresh {
                     // Whoever flies already, or if too many do: this hit is good all the same.
                     drop(self.shared.board(question, Purpose::Refresh));
                 }
-                return ("hit", Ok(Verdict::Allow(allowed)));
+                return (if stale { "revalidate" } else { "hit" }, allow(identity));
             }
             Known::Denied(denial) => return ("hit", Ok(Verdict::Deny(denial))),
             Known::Nothing => {}
         }
         let (source, answer) = match self.shared.board(question, Purpose::Answer) {
-            Boarding::Known(verdict) => return ("shared", Ok(verdict)),
+            Boarding::Known(answer) => return ("shared", answer),
             Boarding::Full => ("miss", Err(Undetermined::Busy)),
             Boarding::Waiting { source, mut landing } => {
                 let landed = timeout_at(question.deadline, landing.wait_for(Option::is_some)).await;
@@ -216,12 +188,17 @@ impl<V: Validator> Cached<V> {
         };
         match answer {
             Err(undetermined) => match self.shared.bridge(key) {
-                Some(allowed) => ("stale", Ok(Verdict::Allow(allowed))),
+                Some(identity) => ("stale", allow(identity)),
                 None => (source, Err(undetermined)),
             },
             verdict => (source, verdict),
         }
     }
+}
+
+/// A verdict from memory. Its times are the cache's own business: nobody behind it may keep it again.
+fn allow(identity: Arc<Identity>) -> Answer {
+    Ok(Verdict::Allow(Allowed { identity, max_age: None, stale: Stale::NEVER, expires_at: None }))
 }
 
 /// What those who wait are told when the validator panicked.
@@ -244,6 +221,10 @@ impl<V: Validator> Validator for Cached<V> {
     fn record_entries(&self) {
         Cached::record_entries(self);
     }
+
+    fn purge(&self) -> usize {
+        Cached::purge(self)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -253,28 +234,13 @@ enum Purpose {
 }
 
 impl<V: Validator> Shared<V> {
-    fn look(&self, key: Digest, now: u64) -> Known {
-        let fresh = self.positive.with_existing(&key, now, |good| {
-            (now < good.fresh_until).then(|| {
-                let refresh = now >= good.refresh_from;
-                // One attempt for each verdict: if it fails, this one still runs to its end.
-                good.refresh_from = if refresh { u64::MAX } else { good.refresh_from };
-                Known::Fresh { allowed: good.allowed.clone(), refresh }
-            })
-        });
-        fresh.flatten().unwrap_or_else(|| {
-            let denied =
-                self.negative.with_existing(&key, now, |kept| (now < kept.until).then_some(kept.denial));
-            denied.flatten().map_or(Known::Nothing, Known::Denied)
-        })
+    fn look(&self, key: Digest) -> Known {
+        // A refresh comes back within this time, or not at all.
+        self.kept.look(key, &self.settings.load().rules, MAX_FLIGHT, self.now())
     }
 
-    /// A positive verdict that still serves while the authority gives no word.
-    fn bridge(&self, key: Digest) -> Option<Allowed> {
-        let now = self.now();
-        self.positive
-            .with_existing(&key, now, |good| (now < good.stale_until).then(|| good.allowed.clone()))
-            .flatten()
+    fn bridge(&self, key: Digest) -> Option<Arc<Identity>> {
+        self.kept.bridge(key, &self.settings.load().rules, self.now())
     }
 
     /// Joins the flight for these credentials, or starts it.
@@ -286,9 +252,9 @@ impl<V: Validator> Shared<V> {
         }
         // A flight may have landed between the caller's look and this lock, under which all land.
         if purpose == Purpose::Answer {
-            match self.look(key, self.now()) {
-                Known::Fresh { allowed, .. } => return Boarding::Known(Verdict::Allow(allowed)),
-                Known::Denied(denial) => return Boarding::Known(Verdict::Deny(denial)),
+            match self.look(key) {
+                Known::Good { identity, .. } => return Boarding::Known(allow(identity)),
+                Known::Denied(denial) => return Boarding::Known(Ok(Verdict::Deny(denial))),
                 Known::Nothing => {}
             }
         }
@@ -323,29 +289,17 @@ impl<V: Validator> Shared<V> {
     }
 
     fn keep(&self, key: Digest, answer: &Answer) {
-        let (settings, now) = (self.settings.load(), self.now());
         match answer {
-            Ok(Verdict::Allow(allowed)) => {
-                self.negative.remove(&key);
-                // The newest word holds: what may no longer be kept takes the old verdict with it.
-                match settings.time_to_keep(allowed, self.jitter.hash_one((key, now))) {
-                    Some(keep) => self.positive.insert(key, now, settings.good(allowed, keep, now)),
-                    None => self.positive.remove(&key),
-                }
-            }
-            Ok(Verdict::Deny(denial)) => {
-                self.positive.remove(&key);
-                if !settings.negative_ttl.is_zero() {
-                    let until = now.saturating_add(nanos(settings.negative_ttl));
-                    self.negative.insert(key, now, Denied { denial: *denial, until });
-                }
-            }
-            Err(_) => {}
+            Ok(verdict) => self.kept.keep(key, verdict, &self.settings.load().rules, self.now()),
+            Err(_) => self.kept.no_word(key, self.now()),
         }
     }
 
-    fn now(&self) -> u64 {
-        nanos(Instant::now().saturating_duration_since(self.epoch))
+    fn now(&self) -> Moment {
+        Moment {
+            nanos: nanos(Instant::now().saturating_duration_since(self.epoch)),
+            unix: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
+        }
     }
 
     fn flights(&self) -> MutexGuard<'_, Flights> {
@@ -391,43 +345,6 @@ impl<V: Validator> Drop for Pilot<V> {
     }
 }
 
-impl<V: Validator> Settings<V> {
-    fn new(inner: V, config: &config::Cache) -> Self {
-        Self {
-            caps: Caps {
-                max_ttl: config.max_ttl,
-                stale_if_error: config.stale_if_error,
-                grace: inner.grace(),
-            },
-            inner,
-            negative_ttl: config.negative_ttl,
-            refresh_ahead: if config.refresh_ahead > 0.0 { config.refresh_ahead.min(1.0) } else { 0.0 },
-        }
-    }
-
-    fn time_to_keep(&self, allowed: &Allowed, random: u64) -> Option<Keep> {
-        let unix = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
-        let [high, low, ..] = random.to_le_bytes();
-        let jitter = u16::from_le_bytes([high, low]);
-        freshness::keep(allowed.max_age, allowed.expires_at, self.caps, jitter, unix)
-    }
-
-    fn good(&self, allowed: &Allowed, keep: Keep, now: u64) -> Good {
-        let fresh_until = now.saturating_add(nanos(keep.ttl));
-        let last_part = nanos(keep.ttl.mul_f64(self.refresh_ahead));
-        Good {
-            allowed: allowed.clone(),
-            refresh_from: fresh_until.saturating_sub(last_part),
-            fresh_until,
-            stale_until: fresh_until.saturating_add(nanos(keep.stale)),
-        }
-    }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
 /// The metric label `verdict`.
 fn label(answer: &Answer) -> &'static str {
     match answer {
@@ -441,8 +358,7 @@ impl<V: Validator> fmt::Debug for Cached<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cached")
             .field("inner", &self.shared.settings.load().inner)
-            .field("positive", &self.shared.positive)
-            .field("negative", &self.shared.negative)
+            .field("kept", &self.shared.kept)
             .finish_non_exhaustive()
     }
 }

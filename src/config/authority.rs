@@ -3,7 +3,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::settings::settings;
+use serde::{Deserialize, Serialize};
+
+use super::{settings::settings, units::ByteSize};
 
 settings! {
     /// The GitLab that knows the tokens, and how it is asked.
@@ -60,15 +62,36 @@ settings! {
 
     /// How long verdicts are believed.
     pub struct Cache {
-        /// Most positive verdicts kept.
+        /// Most positive verdicts kept; past it, the ones go that were not asked for longest.
         max_entries: u64 = 100_000;
+        /// Most memory for positive verdicts, with all that they hold (about half a KiB each); the same go.
+        max_size: ByteSize = ByteSize(64 << 20);
         /// Longest time that a positive verdict is kept, whatever the authority says.
         max_ttl: Duration = Duration::from_mins(5), as "super::units::duration";
         /// How long a denial is kept.
         negative_ttl: Duration = Duration::from_secs(5), as "super::units::duration";
-        /// How long past its end a positive verdict still serves while the authority gives no word; at most 60s.
+        /// What becomes of a pair that is known while the authority gives no word: resilient (its verdict serves on for the two
+        /// times below) or strict (503 from the end of its verdict). A pair that is not known gets 503 under both.
+        outage: Outage = Outage::Resilient;
+        /// How long past its end a positive verdict still serves while the authority gives no word; at most 60s. The
+        /// authority's `stale-if-error` can make it shorter.
         stale_if_error: Duration = Duration::from_mins(1), as "super::units::duration";
+        /// Most of the authority's `stale-while-revalidate` that is taken: for that time past its end a positive verdict still
+        /// answers at once while it is asked about in the background; at most 60s. Without that directive there is none.
+        stale_while_revalidate: Duration = Duration::from_mins(1), as "super::units::duration";
         /// The last part of a verdict's time in which a hit asks again in the background: 0 (never) to 0.9.
         refresh_ahead: f64 = 0.1;
     }
+}
+
+/// What a verdict is worth while its authority gives no word. There is no policy that lets in a pair of
+/// which nothing is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outage {
+    /// It serves on for a bounded time past its end.
+    #[default]
+    Resilient,
+    /// It ends when it ends.
+    Strict,
 }

@@ -294,16 +294,22 @@ fn headers(config: &Config, problems: &mut Problems) {
 fn cache(config: &Config, problems: &mut Problems) {
     let cache = &config.cache;
     problems.unless(cache.max_entries > 0, &["cache.max_entries"], "must be at least 1");
+    problems.unless(cache.max_size >= ByteSize(1 << 20), &["cache.max_size"], "must be at least 1MiB");
     problems.unless(
         (0.0..=0.9).contains(&cache.refresh_ahead),
         &["cache.refresh_ahead"],
         "must be from 0 to 0.9",
     );
-    problems.unless(
-        cache.stale_if_error <= MAX_STALE,
-        &["cache.stale_if_error"],
-        "must be at most 60s: a revoked token passes for this long",
-    );
+    for (field, time) in [
+        ("cache.stale_if_error", cache.stale_if_error),
+        ("cache.stale_while_revalidate", cache.stale_while_revalidate),
+    ] {
+        problems.unless(
+            time <= MAX_STALE,
+            &[field],
+            "must be at most 60s: a revoked token passes for this long",
+        );
+    }
 }
 
 fn limits(config: &Config, problems: &mut Problems) {

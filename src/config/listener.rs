@@ -52,10 +52,13 @@ settings! {
         min_version: TlsVersion = TlsVersion::V1_2;
     }
 
-    /// The operator's own listener: metrics and probes.
+    /// The operator's own listener: metrics, probes, the purge of verdicts.
     pub struct Admin {
         /// IP address and port; loopback unless the network is closed.
         address: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8151)), as "super::units::address";
+        /// File with the token that lets an operator purge the verdict cache (`POST /-/cache/purge` with
+        /// `Authorization: Bearer`); empty: nobody can.
+        token_file: PathBuf = PathBuf::new();
     }
 
     /// Bounds on what a request may bring.

@@ -22,7 +22,7 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
-pub use authority::{Breaker, Cache, Fixed, Gitlab};
+pub use authority::{Breaker, Cache, Fixed, Gitlab, Outage};
 pub use listener::{Admin, Authentication, Client, Intake, Listener, ListenerTls, Shutdown, TlsVersion};
 pub use load::{Mistake, Mistakes};
 pub use oidc::{ClaimPath, Fact, KeyOrigin, Oidc, OidcProvider, SignatureAlgorithm};
@@ -39,7 +39,7 @@ settings! {
     pub struct Config {
         /// Where runners push to; at most 12 addresses, and at most 12 signals over all of them.
         listeners: Vec<Listener> = vec![Listener::default()], holds Listener;
-        /// The operator's own listener: metrics and probes.
+        /// The operator's own listener: metrics, probes, the purge of verdicts.
         admin: Admin = Admin::default(), holds Admin;
         /// The GitLab that knows the tokens, and how it is asked.
         gitlab: Gitlab = Gitlab::default(), holds Gitlab;

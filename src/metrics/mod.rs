@@ -55,6 +55,8 @@ pub struct Metrics {
     foreign: Family<SignalLabels, Counter>,
     verdicts: Family<VerdictLabels, Counter>,
     cache_entries: Family<KindLabels, Gauge>,
+    cache_size: Family<KindLabels, Gauge>,
+    cache_purges: Counter,
     authority_requests: Family<OutcomeLabels, Counter>,
     authority_duration: Histogram,
     authority_shed: Family<WhyLabels, Counter>,
@@ -235,6 +237,8 @@ impl Metrics {
             foreign: add(to, &table::FOREIGN, Family::default()),
             verdicts: add(to, &table::VERDICTS, Family::default()),
             cache_entries: add(to, &table::CACHE_ENTRIES, Family::default()),
+            cache_size: add(to, &table::CACHE_SIZE, Family::default()),
+            cache_purges: add(to, &table::CACHE_PURGES, Counter::default()),
             authority_requests: add(to, &table::AUTHORITY_REQUESTS, Family::default()),
             authority_duration: add(to, &table::AUTHORITY_DURATION, seconds()),
             authority_shed: add(to, &table::AUTHORITY_SHED, Family::default()),
@@ -259,7 +263,7 @@ impl Metrics {
         for reason in ["busy", "breaker_open", "paused"] {
             drop(metrics.authority_shed.get_or_create(&WhyLabels { reason }));
         }
-        for source in ["hit", "miss", "shared", "stale", "refresh"] {
+        for source in ["hit", "miss", "shared", "revalidate", "stale", "refresh"] {
             for verdict in ["allow", "deny", "undetermined"] {
                 drop(metrics.verdicts.get_or_create(&VerdictLabels { source, verdict }));
             }
@@ -325,7 +329,7 @@ impl Metrics {
         self.in_flight_bytes.inc_by(change);
     }
 
-    /// A verdict was given. `source`: hit, miss, shared, stale, refresh; `verdict`: allow, deny, undetermined.
+    /// A verdict was given. `source`: hit, miss, shared, revalidate, stale, refresh; `verdict`: allow, deny, undetermined.
     pub fn verdict(&self, source: &'static str, verdict: &'static str) {
         self.verdicts.get_or_create(&VerdictLabels { source, verdict }).inc();
     }
@@ -334,6 +338,17 @@ impl Metrics {
     pub fn cache_entries(&self, kind: &'static str, entries: u64) {
         let entries = i64::try_from(entries).unwrap_or(i64::MAX);
         self.cache_entries.get_or_create(&KindLabels { kind }).set(entries);
+    }
+
+    /// What positive verdicts take in memory, in bytes.
+    pub fn cache_size(&self, kind: &'static str, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.cache_size.get_or_create(&KindLabels { kind }).set(bytes);
+    }
+
+    /// An operator had every verdict forgotten.
+    pub fn cache_purge(&self) {
+        self.cache_purges.inc();
     }
 
     /// The authority answered, or did not. `outcome`: allow, deny, or `Undetermined::label`.

@@ -55,9 +55,11 @@ rows! {
     FOREIGN: "counter" "spangate_foreign_items_total" { "signal": "traces, metrics, logs, profiles" }
         "Spans, metrics, log records and profiles of another trace than the job's; in shadow mode they still go on";
     VERDICTS: "counter" "spangate_verdicts_total" {
-        "source": "hit, miss, shared, stale, refresh", "verdict": "allow, deny, undetermined"
-    } "Verdicts about tokens by where they came from";
+        "source": "hit, miss, shared, revalidate, stale, refresh", "verdict": "allow, deny, undetermined"
+    } "Verdicts about tokens by where they came from (revalidate, stale: from memory, past their end)";
     CACHE_ENTRIES: "gauge" "spangate_cache_entries" { "kind": "positive, negative, bearer_positive, bearer_negative" } "Verdicts kept, about token pairs and about bearer tokens";
+    CACHE_SIZE: "gauge" "spangate_cache_size_bytes" { "kind": "positive, bearer_positive" } "Memory that positive verdicts take";
+    CACHE_PURGES: "counter" "spangate_cache_purges_total" {} "Purges asked for on the admin listener";
     AUTHORITY_REQUESTS: "counter" "spangate_authority_requests_total" {
         "outcome": "allow, deny, timeout, unreachable, throttled, status, bad_answer, no_authority"
     } "Questions to the authority";

@@ -33,9 +33,10 @@ impl Stamp {
     /// Encodes the attributes, in this order.
     #[must_use]
     pub fn new<'a>(attributes: impl IntoIterator<Item = (&'a str, Value<'a>)>) -> Self {
-        let mut encoded = BytesMut::new();
+        let [mut encoded, mut any_value, mut key_value] = [512, 64, 128].map(BytesMut::with_capacity);
         for (key, value) in attributes {
-            let mut any_value = BytesMut::new();
+            any_value.clear();
+            key_value.clear();
             match value {
                 Value::Int(number) => {
                     any_value.put_u8(3 << 3);
@@ -43,7 +44,6 @@ impl Stamp {
                 }
                 Value::String(text) => put_bytes(&mut any_value, 1, text.as_bytes()),
             }
-            let mut key_value = BytesMut::new();
             put_bytes(&mut key_value, 1, key.as_bytes());
             put_bytes(&mut key_value, 2, &any_value);
             put_bytes(&mut encoded, 1, &key_value);

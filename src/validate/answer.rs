@@ -44,6 +44,7 @@ pub(crate) struct Positive {
     pub(crate) claims: Claims,
     pub(crate) expires_at: Option<u64>,
     pub(crate) max_age: Option<Duration>,
+    pub(crate) stale: cache_control::Stale,
 }
 
 /// Reads status and headers. `signed_at`: when our own header was signed (Unix seconds), if it was.
@@ -159,7 +160,8 @@ pub(super) fn positive(headers: &HeaderMap, body: &[u8]) -> Result<Positive, Und
         .ok_or(Undetermined::BadAnswer("trace_id is not 32 lower-case hex digits other than all zero"))?;
     let expires_at = fields.expires_at.as_ref().map(seconds);
     let max_age = cache_control::max_age(headers).filter(|_| expires_at != Some(None));
-    Ok(Positive { trace_id, claims: fields.claims(), expires_at: expires_at.flatten(), max_age })
+    let stale = cache_control::stale(headers);
+    Ok(Positive { trace_id, claims: fields.claims(), expires_at: expires_at.flatten(), max_age, stale })
 }
 
 /// Whether a body is a JSON object in which no field comes twice that is read.

@@ -33,6 +33,11 @@ impl ByKind {
         };
         authority.as_deref()
     }
+
+    fn all(&self) -> impl Iterator<Item = &dyn Validator> {
+        let all = [&self.pair, &self.bearer, &self.client, &self.network];
+        all.into_iter().flatten().map(|authority| &**authority)
+    }
 }
 
 impl Validator for ByKind {
@@ -48,8 +53,11 @@ impl Validator for ByKind {
     }
 
     fn record_entries(&self) {
-        let all = [&self.pair, &self.bearer, &self.client, &self.network];
-        all.into_iter().flatten().map(|authority| &**authority).for_each(Validator::record_entries);
+        self.all().for_each(|authority| authority.record_entries());
+    }
+
+    fn purge(&self) -> usize {
+        self.all().fold(0, |sum, authority| sum.saturating_add(authority.purge()))
     }
 }
 

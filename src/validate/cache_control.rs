@@ -1,9 +1,23 @@
-//! How long an answer may be kept, by its `Cache-Control`. It decides nothing but the number; in
+//! How long an answer may be kept, by its `Cache-Control`. It decides nothing but the numbers; in
 //! every doubt the answer is "not at all", because a verdict kept too long outlives its job.
 
 use std::time::Duration;
 
 use http::{HeaderMap, header};
+
+/// Whether an answer may be used past its `max-age`, by its own word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stale {
+    /// How long it may be used while it is asked for anew; zero where the header says nothing.
+    pub while_revalidate: Duration,
+    /// How long it may be used while no new one can be had; `None`: the header leaves that to us.
+    pub if_error: Option<Duration>,
+}
+
+impl Stale {
+    /// Past its end the answer is of no use.
+    pub const NEVER: Self = Self { while_revalidate: Duration::ZERO, if_error: Some(Duration::ZERO) };
+}
 
 /// `max-age`, or `None` when the answer may not be kept: no or zero `max-age`, `no-store`,
 /// `no-cache`, the same bound twice, a quoted or overflowing number, or a header that can't be read.
@@ -13,18 +27,13 @@ use http::{HeaderMap, header};
 #[must_use]
 pub fn max_age(headers: &HeaderMap) -> Option<Duration> {
     let mut seconds = None;
-    for line in headers.get_all(header::CACHE_CONTROL) {
-        for directive in Directives(line.to_str().ok()?) {
-            let Directive { name, value } = directive?;
-            if ["no-store", "no-cache"].iter().any(|refusal| name.eq_ignore_ascii_case(refusal)) {
-                return None;
-            }
-            if name.eq_ignore_ascii_case("max-age") {
-                let Some(Argument::Token(digits)) = value else { return None };
-                if seconds.replace(decimal(digits)?).is_some() {
-                    return None;
-                }
-            }
+    for directive in directives(headers) {
+        let directive = directive?;
+        if directive.is(&["no-store", "no-cache"]) {
+            return None;
+        }
+        if directive.is(&["max-age"]) && seconds.replace(directive.seconds()?).is_some() {
+            return None;
         }
     }
     seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs)
@@ -33,11 +42,41 @@ pub fn max_age(headers: &HeaderMap) -> Option<Duration> {
 /// Whether the answer as a whole is for its receiver alone. The gateway does not ask; a shared cache
 /// on the way would.
 pub(crate) fn is_private(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());
-    lines
-        .flat_map(Directives)
+    directives(headers)
         .flatten()
         .any(|directive| directive.name.eq_ignore_ascii_case("private") && directive.value.is_none())
+}
+
+/// What the header says of the time past `max-age`. A bound that comes twice or can't be read is
+/// zero; `must-revalidate`, `proxy-revalidate` and a header that can't be read mean [`Stale::NEVER`].
+///
+/// Source: RFC 5861; RFC 9111 sections 5.2.2.2 and 5.2.2.8.
+#[must_use]
+pub fn stale(headers: &HeaderMap) -> Stale {
+    let (mut while_revalidate, mut if_error) = (None, None);
+    for directive in directives(headers) {
+        let Some(directive) = directive else { return Stale::NEVER };
+        if directive.is(&["must-revalidate", "proxy-revalidate", "no-cache", "no-store"]) {
+            return Stale::NEVER;
+        }
+        let bound = if directive.is(&["stale-while-revalidate"]) {
+            &mut while_revalidate
+        } else if directive.is(&["stale-if-error"]) {
+            &mut if_error
+        } else {
+            continue;
+        };
+        let told = directive.seconds().filter(|_| bound.is_none());
+        *bound = Some(Duration::from_secs(told.unwrap_or(0)));
+    }
+    Stale { while_revalidate: while_revalidate.unwrap_or_default(), if_error }
+}
+
+/// All directives of all lines; `None` for what can't be read.
+fn directives(headers: &HeaderMap) -> impl Iterator<Item = Option<Directive<'_>>> {
+    // A line that is no text reads as a lone quote, which is no directive either.
+    let lines = headers.get_all(header::CACHE_CONTROL).into_iter();
+    lines.flat_map(|line| Directives(line.to_str().unwrap_or("\"")))
 }
 
 /// A number in decimal digits only: no sign, no space.
@@ -55,6 +94,20 @@ struct Directive<'a> {
 enum Argument<'a> {
     Token(&'a str),
     Quoted,
+}
+
+impl Directive<'_> {
+    fn is(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Its argument as seconds; `None` where there is none, where it is quoted and where it is no number.
+    fn seconds(&self) -> Option<u64> {
+        match self.value {
+            Some(Argument::Token(digits)) => decimal(digits),
+            _ => None,
+        }
+    }
 }
 
 /// The directives of one header line; `None` for what can't be read, after which it ends.
@@ -119,12 +172,22 @@ mod tests {
 
     use http::{HeaderMap, HeaderValue, header::CACHE_CONTROL};
 
-    fn max_age(lines: &[&str]) -> Option<Duration> {
+    use super::Stale;
+
+    fn headers(lines: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(CACHE_CONTROL, HeaderValue::from_str(line).unwrap());
         }
-        super::max_age(&headers)
+        headers
+    }
+
+    fn max_age(lines: &[&str]) -> Option<Duration> {
+        super::max_age(&headers(lines))
+    }
+
+    fn stale(lines: &[&str]) -> Stale {
+        super::stale(&headers(lines))
     }
 
     /// Scenario: headers that name one clear bound, in the spellings that HTTP allows.
@@ -200,5 +263,54 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(CACHE_CONTROL, HeaderValue::from_bytes(b"max-age=60, \xff").unwrap());
         assert_eq!(super::max_age(&headers), None);
+    }
+
+    /// Scenario: headers that name one, both or none of the bounds past `max-age`.
+    /// Guarantees: each is read by itself; what is not said stays open for errors, and is nothing while asking anew.
+    #[test]
+    fn the_time_past_the_end_is_read() {
+        let bounds = |revalidate, error: Option<u64>| Stale {
+            while_revalidate: Duration::from_secs(revalidate),
+            if_error: error.map(Duration::from_secs),
+        };
+        assert_eq!(bounds(0, None), Stale::default());
+        for (lines, wanted) in [
+            (&["private, max-age=60"][..], bounds(0, None)),
+            (&["max-age=60, stale-while-revalidate=5"], bounds(5, None)),
+            (&["max-age=60, Stale-If-Error=20"], bounds(0, Some(20))),
+            (&["stale-if-error=0, max-age=60"], bounds(0, Some(0))),
+            (&["stale-if-error=20", "max-age=60, stale-while-revalidate=5"], bounds(5, Some(20))),
+            (&["x=\"must-revalidate, stale-if-error=1\", stale-if-error=20"], bounds(0, Some(20))),
+        ] {
+            assert_eq!(stale(lines), wanted, "{lines:?}");
+        }
+    }
+
+    /// Scenario: bounds that can't be read or come twice, and headers that forbid any use past the end.
+    /// Guarantees: the doubtful bound is zero and the other one stays; a refusal, or a header in doubt, leaves neither.
+    #[test]
+    fn doubt_means_not_past_the_end() {
+        for value in ["", "=", "=x", "=\"20\"", "=-1", "=1.5", "=99999999999", "=20, stale-if-error=20"] {
+            let line = format!("max-age=60, stale-while-revalidate=5, stale-if-error{value}");
+            let read = stale(&[&line]);
+            assert_eq!(read.if_error, Some(Duration::ZERO), "{line}");
+            // A lone "=" is no directive, and leaves the whole header in doubt.
+            let other = Duration::from_secs(if value == "=" { 0 } else { 5 });
+            assert_eq!(read.while_revalidate, other, "{line}");
+        }
+        let thrice = ["stale-while-revalidate=5"; 3].join(",");
+        assert_eq!(stale(&[&thrice]).while_revalidate, Duration::ZERO);
+        for refusal in
+            ["must-revalidate", "Proxy-Revalidate", "must-revalidate=x", "no-cache", "no-store", "\"", "a="]
+        {
+            for lines in [
+                [refusal, "max-age=60, stale-while-revalidate=5, stale-if-error=20"],
+                ["max-age=60, stale-while-revalidate=5, stale-if-error=20", refusal],
+            ] {
+                assert_eq!(stale(&lines), Stale::NEVER, "{lines:?}");
+            }
+        }
+        let unreadable = HeaderValue::from_bytes(b"stale-if-error=20, \xff").unwrap();
+        assert_eq!(super::stale(&HeaderMap::from_iter([(CACHE_CONTROL, unreadable)])), Stale::NEVER);
     }
 }

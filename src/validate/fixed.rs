@@ -33,6 +33,7 @@ use crate::{config::units, metrics::Metrics, otlp::TraceId};
 
 use super::{
     Allowed, BuildError, Claims, Denial, IdentityPolicy, Question, Undetermined, Validator, Verdict,
+    cache_control::Stale,
     credentials::{Credentials, Digester},
     signer::unix_seconds,
     timestamp,
@@ -138,6 +139,7 @@ impl Fixed {
                     credentials,
                 )),
                 max_age: entry.max_age,
+                stale: Stale::default(),
                 expires_at: entry.expires_at,
             }),
             // Both tokens are good, but the job is another runner's.

@@ -216,6 +216,7 @@ impl Gitlab {
         Ok(Allowed {
             identity: Arc::new(identity),
             max_age: positive.max_age,
+            stale: positive.stale,
             expires_at: positive.expires_at.into_iter().chain(token.expires_at).min(),
         })
     }

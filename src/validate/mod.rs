@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 use crate::otlp::{TraceId, rewrite::Stamp};
 
-use self::{credentials::Credentials, trusted::Trusted};
+use self::{cache_control::Stale, credentials::Credentials, trusted::Trusted};
 
 pub use self::{
     build_error::BuildError,
@@ -59,6 +59,11 @@ pub trait Validator: fmt::Debug + Send + Sync + 'static {
 
     /// Puts what is kept in memory into the metrics; asked at each scrape.
     fn record_entries(&self) {}
+
+    /// Forgets every verdict that is kept in memory; returns how many there were.
+    fn purge(&self) -> usize {
+        0
+    }
 }
 
 /// How long the authority goes on answering for a job that is over: Rails accepts a job token for
@@ -80,6 +85,10 @@ impl<T: Validator + ?Sized> Validator for Arc<T> {
 
     fn record_entries(&self) {
         T::record_entries(self);
+    }
+
+    fn purge(&self) -> usize {
+        T::purge(self)
     }
 }
 
@@ -112,6 +121,8 @@ pub struct Allowed {
     pub identity: Arc<Identity>,
     /// How long the authority lets us keep it; `None`: not at all.
     pub max_age: Option<Duration>,
+    /// What the authority says of the time after that.
+    pub stale: Stale,
     /// When the credential itself ends, in Unix seconds: job token `exp` or the authority's
     /// `expires_at`, whichever comes first.
     pub expires_at: Option<u64>,
@@ -251,6 +262,19 @@ impl Identity {
     #[must_use]
     pub fn runner_key(&self) -> u64 {
         self.runner_key
+    }
+
+    /// How much memory it takes, in bytes: itself behind an `Arc`, and what it holds elsewhere. Allocators
+    /// round up, and each allocation has a head of its own.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        const HEAD: usize = 16;
+        let Claims { pipeline_source, project_path, runner_type, runner_manager_system_xid, .. } =
+            &self.claims;
+        let texts = [pipeline_source, project_path, runner_type, runner_manager_system_xid];
+        let texts = texts.into_iter().flatten().map(|text| text.capacity().saturating_add(HEAD));
+        let stamp = self.stamp.encoded().len().saturating_add(HEAD);
+        texts.fold(size_of::<Self>().saturating_add(2 * HEAD), usize::saturating_add).saturating_add(stamp)
     }
 
     /// The verified attributes, encoded once for all requests of this verdict.

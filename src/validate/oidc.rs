@@ -17,6 +17,7 @@ use crate::{config, config::AttributeSet, metrics::Metrics, telemetry::RateCap};
 
 use super::{
     Allowed, BuildError, IdentityPolicy, Question, Undetermined, Validator, Verdict,
+    cache_control::Stale,
     credentials::Digester,
     jwks::{Fit, KeySource},
     signer::unix_seconds,
@@ -150,6 +151,7 @@ impl Oidc {
         Ok(Ok(Allowed {
             identity: Arc::new(identity),
             max_age: Some(Duration::from_secs(expires_at.saturating_sub(now))),
+            stale: Stale::default(),
             expires_at: Some(expires_at),
         }))
     }

@@ -12,6 +12,7 @@ use crate::{
 
 use super::{
     Allowed, Claims, Identity, Question, Undetermined, Validator, Verdict,
+    cache_control::Stale,
     credentials::{Digester, Sender},
 };
 
@@ -59,7 +60,12 @@ impl Trusted {
 
 /// A verdict that no cache keeps: the next one is as cheap.
 pub(super) fn allow(identity: &Arc<Identity>) -> Verdict {
-    Verdict::Allow(Allowed { identity: Arc::clone(identity), max_age: None, expires_at: None })
+    Verdict::Allow(Allowed {
+        identity: Arc::clone(identity),
+        max_age: None,
+        stale: Stale::NEVER,
+        expires_at: None,
+    })
 }
 
 /// The listeners that only a closed network reaches, each with the identity of all that comes in there.

@@ -16,6 +16,8 @@ mod allocation;
 mod architecture;
 mod attribute_sets;
 mod authority;
+mod cache;
+mod cache_size;
 mod canary;
 mod conform;
 mod connections;

@@ -2,6 +2,7 @@
 
 mod guarded;
 mod outage;
+mod refresh;
 mod sharing;
 
 use std::{
@@ -24,8 +25,8 @@ use crate::{
     metrics::Metrics,
     otlp::TraceId,
     validate::{
-        Allowed, Denial, Question, Undetermined, Validator, Verdict, credentials::Credentials,
-        testing::identity,
+        Allowed, Denial, Question, Undetermined, Validator, Verdict, cache_control::Stale,
+        credentials::Credentials, testing::identity,
     },
 };
 
@@ -95,7 +96,17 @@ fn seconds(seconds: u64) -> Duration {
 fn good(max_age: Option<u64>) -> Answer {
     let trace_id = TraceId::from_lower_hex("000000000000000000000000001e240a").unwrap();
     let identity = identity(trace_id, 1, 2);
-    Ok(Verdict::Allow(Allowed { identity, max_age: max_age.map(seconds), expires_at: None }))
+    let (max_age, stale) = (max_age.map(seconds), Stale::default());
+    Ok(Verdict::Allow(Allowed { identity, max_age, stale, expires_at: None }))
+}
+
+/// A positive answer for 10 s, and for so many more while it is asked for anew.
+fn good_while_revalidating(while_revalidate: u64) -> Answer {
+    let stale = Stale { while_revalidate: seconds(while_revalidate), if_error: None };
+    match good(Some(10)) {
+        Ok(Verdict::Allow(allowed)) => Ok(Verdict::Allow(Allowed { stale, ..allowed })),
+        other => other,
+    }
 }
 
 /// Times that are easy to reason about: refresh in the second half, whatever the jitter.
@@ -104,7 +115,11 @@ fn config() -> config::Cache {
 }
 
 fn cached(script: &Arc<Script>) -> Cached<Arc<Script>> {
-    Cached::new(Arc::clone(script), &config(), Arc::new(Metrics::new()))
+    cached_with(script, &config())
+}
+
+fn cached_with(script: &Arc<Script>, config: &config::Cache) -> Cached<Arc<Script>> {
+    Cached::new(Arc::clone(script), config, Arc::new(Metrics::new()))
 }
 
 /// A question about the pair with this number, to be answered within 4 s.
@@ -200,7 +215,7 @@ async fn both_tables_are_bounded() {
         assert_eq!(ask(&flooded, pair).await, ("miss", "deny"));
     }
     assert_eq!(ask(&flooded, 0).await, ("hit", "allow"));
-    assert!((15_000..=16_384).contains(&flooded.shared.negative.len()));
+    assert!((15_000..=16_384).contains(&flooded.shared.kept.negative.len()));
 
     let script = Script::say(std::iter::repeat_with(|| good(Some(100))).take(1_000));
     let config = config::Cache { max_entries: 100, ..config() };
@@ -208,7 +223,7 @@ async fn both_tables_are_bounded() {
     for pair in 0..1_000 {
         assert_eq!(ask(&small, pair).await, ("miss", "allow"));
     }
-    assert!((90..=100).contains(&small.shared.positive.len()));
+    assert!((90..=100).contains(&small.shared.kept.positive.len()));
 }
 
 /// Scenario: a pair that was never asked for, a good one through its life, and a denied one.
@@ -243,12 +258,61 @@ async fn a_purge_forgets_everything() {
         async move { ask(&cached, 3).await }
     });
     settle().await;
-    cached.purge();
+    assert_eq!(cached.purge(), 2);
     assert_eq!(waiting.await.unwrap(), ("miss", "allow"));
     for pair in 1..=3 {
         assert_eq!(ask(&cached, pair).await, ("miss", "undetermined"));
     }
-    assert_eq!((cached.shared.positive.len(), cached.shared.negative.len()), (0, 0));
+    assert_eq!((cached.shared.kept.positive.len(), cached.shared.kept.negative.len()), (0, 0));
+}
+
+/// Scenario: a pair is purged while a question about it, or its refresh, is in flight, and is asked about at once; the
+/// older question comes back last, with a good word from before the purge.
+/// Guarantees: the new question is asked without waiting for the old one, and its word is the one that is kept.
+#[tokio::test(start_paused = true)]
+async fn an_older_word_never_replaces_a_newer_one() {
+    for known in [false, true] {
+        let first = known.then(|| Step::Say(good(Some(100))));
+        let old = Step::SayAfter(seconds(3), good(Some(100)));
+        let script = Script::new(first.into_iter().chain([old, Step::SayAfter(seconds(1), DENY)]));
+        let cached = Arc::new(cached(&script));
+        if known {
+            ask(&cached, 1).await;
+            advance(seconds(60)).await;
+        }
+        let waiting = tokio::spawn({
+            let cached = Arc::clone(&cached);
+            async move { ask(&cached, 1).await }
+        });
+        settle().await;
+        assert_eq!(cached.purge(), usize::from(known));
+        let start = Instant::now();
+        assert_eq!(ask(&cached, 1).await, ("miss", "deny"));
+        assert_eq!(start.elapsed().as_secs(), 1);
+        assert_eq!(waiting.await.unwrap().1, "allow");
+        sleep(seconds(2)).await;
+        assert_eq!(ask(&cached, 1).await, ("hit", "deny"));
+        assert!(!cached.known(&question(1).credentials));
+        assert_eq!(cached.shared.flights().open.len(), 0);
+    }
+}
+
+/// Scenario: a reload makes the outage policy strict, or its bound shorter, while a verdict is past its end.
+/// Guarantees: the verdict serves no longer than the new bound, though it was kept under the old one.
+#[tokio::test(start_paused = true)]
+async fn a_reload_shortens_the_stale_bound_at_once() {
+    let strict = config::Cache { outage: config::Outage::Strict, ..config() };
+    let shorter = config::Cache { stale_if_error: seconds(5), ..config() };
+    for after in [strict, shorter] {
+        let script = Script::say([good(Some(10))]);
+        let cached = cached(&script);
+        ask(&cached, 1).await;
+        advance(seconds(16)).await;
+        assert_eq!(ask(&cached, 1).await, ("stale", "allow"));
+        cached.reconfigure(Arc::clone(&script), &after);
+        assert_eq!(ask(&cached, 1).await, ("miss", "undetermined"));
+        assert!(!cached.known(&question(1).credentials));
+    }
 }
 
 /// Scenario: a reload brings another authority and a shorter bound.
@@ -276,11 +340,11 @@ async fn a_scrape_counts_what_is_of_use() {
     ask(&cached, 1).await;
     ask(&cached, 2).await;
     cached.record_entries();
-    assert_eq!((cached.shared.positive.len(), cached.shared.negative.len()), (1, 1));
+    assert_eq!((cached.shared.kept.positive.len(), cached.shared.kept.negative.len()), (1, 1));
     advance(seconds(30)).await;
     cached.record_entries();
-    assert_eq!((cached.shared.positive.len(), cached.shared.negative.len()), (1, 0));
+    assert_eq!((cached.shared.kept.positive.len(), cached.shared.kept.negative.len()), (1, 0));
     advance(seconds(600)).await;
     cached.record_entries();
-    assert_eq!(cached.shared.positive.len(), 0);
+    assert_eq!(cached.shared.kept.positive.len(), 0);
 }

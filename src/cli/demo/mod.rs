@@ -104,7 +104,7 @@ const LISTENER: &str = "runners";
 fn config(authority: &str, collector: &str) -> Config {
     Config {
         listeners: vec![Listener { name: LISTENER.to_owned(), address: ANY_PORT, ..Listener::default() }],
-        admin: Admin { address: ANY_PORT },
+        admin: Admin { address: ANY_PORT, ..Admin::default() },
         gitlab: Gitlab { url: authority.to_owned(), ..Gitlab::default() },
         collector: Collector { endpoints: vec![collector.to_owned()], ..Collector::default() },
         traces: Traces { max_spans_per_job: exports::SPANS_PER_JOB as u64, ..Traces::default() },

@@ -39,9 +39,9 @@ impl Kept {
 
     /// A positive verdict, given at `now` (Unix seconds).
     pub(super) fn positive(cache: &Cache, allowed: &Allowed, now: u64) -> Self {
-        let caps =
-            Caps { max_ttl: cache.max_ttl, stale_if_error: cache.stale_if_error, grace: freshness::GRACE };
-        let keep = |jitter| freshness::keep(allowed.max_age, allowed.expires_at, caps, jitter, now);
+        let caps = Caps::of(cache, freshness::GRACE);
+        let keep =
+            |jitter| freshness::keep(allowed.max_age, allowed.stale, allowed.expires_at, caps, jitter, now);
         let (Some(longest), Some(shortest)) = (keep(0), keep(u16::MAX)) else {
             return Self::not(if allowed.max_age.is_none() {
                 "not at all: the answer has no usable max-age, or an expires_at that can't be read; each export is a question"
@@ -61,7 +61,7 @@ impl Kept {
         let refresh = (fresh < 1.0).then(|| shortest.ttl.mul_f64(fresh).as_secs());
         let refreshed =
             refresh.map(|after| format!("; a hit after {after} s or more asks again in the background"));
-        let stale = longest.stale.as_secs();
+        let stale = longest.if_error.as_secs();
         Self {
             seconds: Some([least, most]),
             refresh_after_seconds: refresh,
@@ -79,14 +79,21 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{otlp::TraceId, validate::testing::identity};
+    use crate::{
+        otlp::TraceId,
+        validate::{cache_control::Stale, testing::identity},
+    };
 
     const NOW: u64 = 1_800_000_000;
 
     fn told(cache: &Cache, max_age: Option<u64>, expires_at: Option<u64>) -> Kept {
         let trace_id = TraceId::from_lower_hex("000000000000000000000000001e240a").unwrap();
         let max_age = max_age.map(Duration::from_secs);
-        Kept::positive(cache, &Allowed { identity: identity(trace_id, 1, 2), max_age, expires_at }, NOW)
+        Kept::positive(
+            cache,
+            &Allowed { identity: identity(trace_id, 1, 2), max_age, stale: Stale::default(), expires_at },
+            NOW,
+        )
     }
 
     /// Scenario: verdicts bounded by the answer, by the configuration and by the end of the credential, and ones that may

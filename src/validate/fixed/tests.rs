@@ -65,7 +65,7 @@ async fn the_list_decides() {
     let Verdict::Allow(first) = judge(&fixed, "r1", "j1").await else { panic!() };
     assert_eq!(first.identity.trace_id().unwrap().to_string(), TRACE);
     let claims = Claims { job_id: Some(42), project_path: Some("a/b".into()), ..Claims::default() };
-    assert_eq!(first.identity.claims(), &claims);
+    assert_eq!(*first.identity.claims(), claims);
     assert_eq!((first.max_age, first.expires_at), (Some(Duration::from_mins(1)), Some(8_106_705_600)));
     let Verdict::Allow(second) = judge(&fixed, "r2", "j2").await else { panic!() };
     assert_eq!((second.max_age, second.expires_at), (None, None));

@@ -62,6 +62,12 @@ impl Script {
             .header("cache-control", format!("private, max-age={max_age}"))
     }
 
+    /// Another `Cache-Control`.
+    pub(crate) fn cache_control(mut self, value: &str) -> Self {
+        self.headers.retain(|(name, _)| *name != "cache-control");
+        self.header("cache-control", value)
+    }
+
     /// No answer, ever.
     pub(crate) fn hang() -> Self {
         Self { end: End::Hang, ..Self::status(200) }

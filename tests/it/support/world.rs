@@ -119,6 +119,26 @@ pub(crate) async fn get(from: SocketAddr, path: &str) -> Answer {
 
 /// The same; an error when no answer came.
 pub(crate) async fn try_get(from: SocketAddr, path: &str) -> Result<Answer, String> {
+    try_ask(from, http::Method::GET, path, &[]).await
+}
+
+/// A request without a body over HTTP/1.1.
+pub(crate) async fn ask(
+    from: SocketAddr,
+    method: http::Method,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Answer {
+    let answer = try_ask(from, method, path, headers).await;
+    answer.unwrap_or_else(|problem| panic!("{path}: {problem}"))
+}
+
+async fn try_ask(
+    from: SocketAddr,
+    method: http::Method,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<Answer, String> {
     let started = std::time::Instant::now();
     let exchange = async {
         let stream = TcpStream::connect(from).await.map_err(|error| error.to_string())?;
@@ -126,10 +146,11 @@ pub(crate) async fn try_get(from: SocketAddr, path: &str) -> Result<Answer, Stri
             .await
             .map_err(|error| error.to_string())?;
         tokio::spawn(connection);
-        let request = http::Request::get(path)
-            .header("host", from.to_string())
-            .body(Empty::<bytes::Bytes>::new())
-            .unwrap();
+        let mut request = http::Request::builder().method(method).uri(path).header("host", from.to_string());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Empty::<bytes::Bytes>::new()).unwrap();
         let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
         let (parts, body) = answer.into_parts();
         let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
