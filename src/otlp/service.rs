@@ -2,18 +2,15 @@
 //! that was inspected before; it decides yes or no, changes nothing, and looks into no scope and no item.
 
 use super::{
-    inspect::Malformed,
+    inspect::{Malformed, each_string},
     rewrite::ProtectedKeys,
-    schema::{self, Kind, Schema, number},
+    schema::{self, INT32, Kind, Schema, number},
     signal::Signal,
     wire::{Field, Payload, Reader},
 };
 
 /// The one key that readers look for.
 const SERVICE_NAME: &str = "service.name";
-
-/// Every reader cuts an int32 down to its 32 bits.
-const INT32: u64 = 0xFFFF_FFFF;
 
 /// The values that `service.name` may have.
 #[derive(Clone, Debug)]
@@ -98,25 +95,15 @@ struct Meaning {
     is_allowed: bool,
 }
 
-/// The string table of a profile; none in other signals. All its dictionaries are one, in the order they come.
+/// The string table of a profile; none in other signals.
 fn strings(schema: &Schema, body: &[u8], names: &ServiceNames) -> Result<Vec<Meaning>, Malformed> {
     let mut strings = Vec::new();
     if !schema.request.knows(number::DICTIONARY) {
         return Ok(strings);
     }
-    let mut reader = Reader::new(body);
-    while let Some(field) = reader.field()? {
-        if field.number != number::DICTIONARY {
-            continue;
-        }
-        let mut reader = field.message()?;
-        while let Some(field) = reader.field()? {
-            if field.number == number::STRING_TABLE {
-                let text = field.bytes()?;
-                strings.push(Meaning { key: names.key(text), is_allowed: names.allow(text) });
-            }
-        }
-    }
+    each_string(body, |text| {
+        strings.push(Meaning { key: names.key(text), is_allowed: names.allow(text) });
+    })?;
     Ok(strings)
 }
 
@@ -148,8 +135,7 @@ impl Check<'_> {
         Ok(is_named)
     }
 
-    /// `KeyValue`: its key is the last one, in words and by its place in the dictionary; a reader that knows both
-    /// ways may prefer either.
+    /// `KeyValue`: its key is the last one, in words or by its place in the dictionary.
     fn attribute(&self, attribute: &[u8]) -> Result<Said, Malformed> {
         let (mut text, mut index) = (&[][..], 0);
         let mut reader = Reader::new(attribute);
@@ -160,16 +146,13 @@ impl Check<'_> {
                 _ => {}
             }
         }
-        let in_words = self.names.key(text);
         let key = match index & INT32 {
             // Place 0 stands for no key.
-            0 => in_words,
-            index => match self.string(index).map(|string| string.key) {
-                // A place that does not exist could be anything to a reader.
-                None => return Ok(Said::Wrong),
-                Some(by_place) if text.is_empty() || in_words == by_place => by_place,
-                Some(Key::Other) if in_words == Key::Other => Key::Other,
-                Some(_) => Key::LookAlike,
+            0 => self.names.key(text),
+            index => match self.string(index) {
+                Some(string) if text.is_empty() => string.key,
+                // A place that does not exist could be any key, and of two keys a reader may take either.
+                _ => return Ok(Said::Wrong),
             },
         };
         Ok(match key {

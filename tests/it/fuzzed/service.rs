@@ -114,13 +114,11 @@ impl Read {
 
     /// Whether an attribute gives an allowed name; `None`: another one, or nobody knows which.
     fn attribute(&self, attribute: &KeyValue) -> Option<bool> {
-        let place = match attribute.key_strindex {
-            0 => None,
-            place => Some(self.string(place)?),
+        let key = match attribute.key_strindex {
+            0 => &attribute.key,
+            place => Some(self.string(place)?).filter(|_| attribute.key.is_empty())?,
         };
-        let in_words = Some(attribute.key.as_str()).filter(|key| place.is_none() || !key.is_empty());
-        let mut keys = [in_words, place].into_iter().flatten();
-        if !keys.clone().any(|key| key.to_ascii_lowercase().replace(['_', '-'], ".") == "service.name") {
+        if key.to_ascii_lowercase().replace(['_', '-'], ".") != "service.name" {
             return Some(false);
         }
         let value = match attribute.value.as_ref()?.value.as_ref()? {
@@ -128,7 +126,7 @@ impl Read {
             Value::StringValueStrindex(place) if *place != 0 => self.string(*place)?,
             _ => return None,
         };
-        ALLOWED.contains(&value).then(|| keys.all(|key| key == "service.name"))
+        ALLOWED.contains(&value).then_some(key == "service.name")
     }
 
     fn string(&self, place: i32) -> Option<&str> {
