@@ -82,7 +82,7 @@ settings! {
 pub enum Authentication {
     /// A runner token and a job token, judged by GitLab (or by the `fixed` file).
     Gitlab,
-    /// A JWT as bearer token, judged by the keys of the OpenID provider that issued it.
+    /// A JWT as bearer token, judged by the keys of the `OpenID` provider that issued it.
     Oidc,
 }
 

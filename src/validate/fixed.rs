@@ -135,7 +135,7 @@ impl Fixed {
                 identity: Arc::new(self.identity.identify(
                     &self.digester,
                     entry.trace_id,
-                    entry.claims.clone(),
+                    &entry.claims,
                     credentials,
                 )),
                 max_age: entry.max_age,

@@ -236,7 +236,7 @@ impl Gitlab {
         let mut claims = positive.claims;
         job_token::complete(&mut claims, &token);
         let identity =
-            self.identity.identify(&self.digester, positive.trace_id, claims, &question.credentials);
+            self.identity.identify(&self.digester, positive.trace_id, &claims, &question.credentials);
         Ok(Allowed {
             identity: Arc::new(identity),
             max_age: positive.max_age,

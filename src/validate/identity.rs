@@ -55,7 +55,7 @@ impl IdentityPolicy {
         self: &Arc<Self>,
         digester: &Digester,
         trace_id: TraceId,
-        claims: Claims,
+        claims: &Claims,
         credentials: &Credentials,
     ) -> Identity {
         // The runner token is shared by many managers and a job's token may be renewed: the job's id
@@ -127,7 +127,7 @@ mod tests {
         let policy = Arc::new(IdentityPolicy::new("x"));
         let trace = TraceId::from_lower_hex("000000000000000000000000001e240a").unwrap();
         let [first, second] = ["job-a", "job-b"].map(|job| test_support::pair(&digester, "runner", job));
-        let identify = |credentials, claims: Claims| policy.identify(&digester, trace, claims, credentials);
+        let identify = |credentials, claims: Claims| policy.identify(&digester, trace, &claims, credentials);
         assert_eq!(identify(&first, full()).job_key(), identify(&second, full()).job_key());
         let unknown = |credentials| identify(credentials, Claims::default());
         assert_ne!(unknown(&first).job_key(), unknown(&second).job_key());
@@ -152,7 +152,7 @@ mod tests {
         };
         let mut weights = Vec::new();
         for claims in [Claims::default(), full(), longest] {
-            let identity = policy.identify(&digester, trace, claims.clone(), &pair);
+            let identity = policy.identify(&digester, trace, &claims, &pair);
             assert_eq!(identity.claims(), claims);
             assert_eq!(identity.stamp(), policy.stamp(&claims));
             assert!(identity.weight() >= size_of::<Identity>() + claims.encoded_len());
