@@ -7,7 +7,7 @@
 //! set forward costs questions, one that is set back gains nothing.
 
 use std::{
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
     sync::Arc,
     time::Duration,
 };
@@ -60,21 +60,46 @@ impl Rules {
 /// out good verdicts.
 #[derive(Debug)]
 pub(super) struct Kept {
-    pub(super) positive: Table<Digest, Good>,
-    pub(super) negative: Table<Digest, Denied>,
+    pub(super) positive: Table<Key, Good, Spread>,
+    pub(super) negative: Table<Key, Denied, Spread>,
     jitter: RandomState,
 }
 
-/// A positive verdict; times in nanoseconds of [`Moment`] unless they say otherwise.
+/// [`Digest::half`].
+type Key = [u8; 16];
+
+/// Such a key is keyed at random and evenly spread already: a part of it is its hash.
+type Spread = BuildHasherDefault<FirstBytes>;
+
+#[derive(Default)]
+pub(super) struct FirstBytes(u64);
+
+impl Hasher for FirstBytes {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.first_chunk().copied().map_or(self.0, u64::from_le_bytes);
+    }
+
+    /// The length, which is the same for all.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// A positive verdict; times in nanoseconds of [`Moment`] unless they say otherwise. With its key it
+/// takes 64 bytes in the table, because in a large one memory is what a hit waits for.
 pub(super) struct Good {
     identity: Arc<Identity>,
     /// When a hit asks again in the background.
     refresh_from: u64,
     fresh_until: u64,
-    revalidate_until: u64,
-    stale_until: u64,
+    /// Milliseconds past `fresh_until`.
+    while_revalidate: u32,
+    /// Milliseconds past `fresh_until`.
+    if_error: u32,
     /// Unix seconds: from here on it is of no use whatever the other clock says.
-    ends_at: u64,
+    ends_at: u32,
 }
 
 pub(super) struct Denied {
@@ -106,26 +131,34 @@ impl Good {
             identity: Arc::clone(&allowed.identity),
             refresh_from: fresh_until.saturating_sub(nanos(keep.ttl.mul_f64(rules.refresh_ahead))),
             fresh_until,
-            revalidate_until: fresh_until.saturating_add(nanos(keep.while_revalidate)),
-            stale_until: fresh_until.saturating_add(nanos(keep.if_error)),
+            while_revalidate: millis(keep.while_revalidate),
+            if_error: millis(keep.if_error),
             // The present second has begun already, and so will the last one have: one is added.
-            ends_at: now.unix.saturating_add(longest.as_secs()).saturating_add(1).min(dead_from),
+            ends_at: u32::try_from(
+                now.unix.saturating_add(longest.as_secs()).saturating_add(1).min(dead_from),
+            )
+            .unwrap_or(u32::MAX),
         }
     }
 
     fn is_fresh(&self, now: Moment) -> bool {
-        now.nanos < self.fresh_until && now.unix < self.ends_at
+        self.serves(now, Duration::ZERO)
     }
 
     /// A reload that shortens a bound holds at once for what is kept, too.
     fn may_revalidate(&self, now: Moment, caps: Caps) -> bool {
-        let cap = self.fresh_until.saturating_add(nanos(caps.stale_while_revalidate));
-        now.nanos < self.revalidate_until.min(cap) && now.unix < self.ends_at
+        let told = Duration::from_millis(self.while_revalidate.into());
+        self.serves(now, told.min(caps.stale_while_revalidate))
     }
 
     fn may_bridge(&self, now: Moment, caps: Caps) -> bool {
-        let cap = self.fresh_until.saturating_add(nanos(caps.stale_if_error));
-        now.nanos < self.stale_until.min(cap) && now.unix < self.ends_at
+        let told = Duration::from_millis(self.if_error.into());
+        self.serves(now, told.min(caps.stale_if_error))
+    }
+
+    /// Whether it is of use within so much time past its end.
+    fn serves(&self, now: Moment, past: Duration) -> bool {
+        now.nanos < self.fresh_until.saturating_add(nanos(past)) && now.unix < self.ends_at.into()
     }
 }
 
@@ -145,6 +178,7 @@ impl Kept {
     /// What answers by itself at this moment. Whoever is told to refresh is the only one for `pause`: if
     /// it never comes back, another hit may try.
     pub(super) fn look(&self, key: Digest, rules: &Rules, pause: Duration, now: Moment) -> Known {
+        let key = key.half();
         let good = self.positive.with_existing(&key, now.nanos, |good| {
             let fresh = good.is_fresh(now);
             if !fresh && !good.may_revalidate(now, rules.caps) {
@@ -168,7 +202,7 @@ impl Kept {
     pub(super) fn bridge(&self, key: Digest, rules: &Rules, now: Moment) -> Option<Arc<Identity>> {
         let caps = rules.caps;
         self.positive
-            .with_existing(&key, now.nanos, |good| {
+            .with_existing(&key.half(), now.nanos, |good| {
                 let serves =
                     good.is_fresh(now) || good.may_revalidate(now, caps) || good.may_bridge(now, caps);
                 serves.then(|| Arc::clone(&good.identity))
@@ -179,6 +213,7 @@ impl Kept {
     /// Keeps what the authority said, for as long as it may be kept. The newest word holds: one that may
     /// not be kept takes the older one with it.
     pub(super) fn keep(&self, key: Digest, verdict: &Verdict, rules: &Rules, now: Moment) {
+        let key = key.half();
         match verdict {
             Verdict::Allow(allowed) => {
                 self.negative.remove(&key);
@@ -188,7 +223,7 @@ impl Kept {
                 match freshness::keep(max_age, stale, expires_at, rules.caps, jitter, now.unix) {
                     Some(keep) => {
                         let good = Good::new(allowed, keep, rules, now);
-                        let weight = Table::<Digest, Good>::PLACE.saturating_add(good.identity.weight());
+                        let weight = Table::<Key, Good, Spread>::PLACE.saturating_add(good.identity.weight());
                         self.positive.insert(key, now.nanos, good, weight);
                     }
                     None => self.positive.remove(&key),
@@ -206,7 +241,7 @@ impl Kept {
 
     /// The authority gave no word: what is kept stays, and is asked about again after [`REFRESH_PAUSE`].
     pub(super) fn no_word(&self, key: Digest, now: Moment) {
-        self.positive.with_existing(&key, now.nanos, |good| {
+        self.positive.with_existing(&key.half(), now.nanos, |good| {
             good.refresh_from = now.nanos.saturating_add(nanos(REFRESH_PAUSE));
         });
     }
@@ -221,6 +256,10 @@ impl Kept {
         self.positive.sweep(now.nanos);
         self.negative.sweep(now.nanos);
     }
+}
+
+fn millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
 pub(super) fn nanos(time: Duration) -> u64 {

@@ -28,10 +28,10 @@ const MIN_SHARDS: usize = 16;
 /// A shard loses one value in this many at a time.
 const FORGOTTEN: usize = 16;
 
-pub(crate) struct Table<K, V> {
-    shards: Box<[Mutex<Shard<K, V>>]>,
-    /// Keyed at random: nobody outside can aim keys at one shard.
-    hasher: RandomState,
+pub(crate) struct Table<K, V, S = RandomState> {
+    shards: Box<[Mutex<Shard<K, V, S>>]>,
+    /// Keyed at random, unless the keys are: nobody outside can aim keys at one shard.
+    hasher: S,
     len: AtomicUsize,
     /// Of all values together.
     weight: AtomicUsize,
@@ -42,8 +42,8 @@ pub(crate) struct Table<K, V> {
     idle: u32,
 }
 
-struct Shard<K, V> {
-    slots: HashMap<K, Slot<V>, RandomState>,
+struct Shard<K, V, S> {
+    slots: HashMap<K, Slot<V>, S>,
     next_sweep: u32,
 }
 
@@ -58,13 +58,13 @@ fn tick(nanos: u64) -> u32 {
     u32::try_from(nanos >> 27).unwrap_or(u32::MAX)
 }
 
-impl<K: Hash + Eq, V> Table<K, V> {
+impl<K: Hash + Eq, V, S: BuildHasher + Clone + Default> Table<K, V, S> {
     /// A table of at most `max` values, each of which is forgotten some time after it was not touched
     /// for `idle`, and never sooner unless the table is full. Times are nanoseconds since any fixed moment, never going back.
     pub(crate) fn new(max: usize, idle: Duration) -> Self {
         let max = max.max(1);
         let shards = max.div_ceil(SHARD).max(MIN_SHARDS.min(max / 64)).max(1);
-        let hasher = RandomState::new();
+        let hasher = S::default();
         let shard = || Mutex::new(Shard { slots: HashMap::with_hasher(hasher.clone()), next_sweep: 0 });
         Self {
             shards: std::iter::repeat_with(shard).take(shards).collect(),
@@ -114,6 +114,10 @@ impl<K: Hash + Eq, V> Table<K, V> {
     /// Puts a value in the place of whatever the key had. `weight` counts towards the bound on weights;
     /// in bytes, it is [`Self::PLACE`] and all that the value holds elsewhere.
     pub(crate) fn insert(&self, key: K, now: u64, value: V, weight: usize) {
+        if weight > self.max_weight {
+            // It would push out all others and then itself.
+            return self.remove(&key);
+        }
         let shard = self.shard(&key);
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
         self.add(shard, key, Slot { value, used: tick(now), weight });
@@ -159,7 +163,7 @@ impl<K: Hash + Eq, V> Table<K, V> {
     }
 
     /// Forgets the values of a shard that are not to stay.
-    fn retain(&self, shard: &mut Shard<K, V>, mut stays: impl FnMut(&Slot<V>) -> bool) {
+    fn retain(&self, shard: &mut Shard<K, V, S>, mut stays: impl FnMut(&Slot<V>) -> bool) {
         let (mut values, mut weight) = (0_usize, 0_usize);
         shard.slots.retain(|_, slot| {
             let stays = stays(slot);
@@ -174,13 +178,13 @@ impl<K: Hash + Eq, V> Table<K, V> {
 
     /// Bits 16..48 of the hash choose the shard: the map inside goes by the lowest and the highest.
     #[expect(clippy::indexing_slicing, reason = "a 32-bit fraction of the number of shards is below it")]
-    fn shard(&self, key: &K) -> MutexGuard<'_, Shard<K, V>> {
+    fn shard(&self, key: &K) -> MutexGuard<'_, Shard<K, V, S>> {
         let fraction = u128::from((self.hasher.hash_one(key) >> 16) & u64::from(u32::MAX));
         let index = fraction.saturating_mul(self.shards.len() as u128) >> 32;
         lock(&self.shards[usize::try_from(index).unwrap_or(0)])
     }
 
-    fn add(&self, mut shard: MutexGuard<'_, Shard<K, V>>, key: K, slot: Slot<V>) {
+    fn add(&self, mut shard: MutexGuard<'_, Shard<K, V, S>>, key: K, slot: Slot<V>) {
         let now = slot.used;
         self.sweep_shard(&mut shard, now);
         self.weight.fetch_add(slot.weight as usize, Ordering::Relaxed);
@@ -205,7 +209,7 @@ impl<K: Hash + Eq, V> Table<K, V> {
         }
     }
 
-    fn forget_the_idlest(&self, shard: &mut Shard<K, V>) {
+    fn forget_the_idlest(&self, shard: &mut Shard<K, V, S>) {
         let before = shard.slots.len();
         if before == 0 {
             return;
@@ -222,7 +226,7 @@ impl<K: Hash + Eq, V> Table<K, V> {
         });
     }
 
-    fn sweep_shard(&self, shard: &mut Shard<K, V>, now: u32) {
+    fn sweep_shard(&self, shard: &mut Shard<K, V, S>, now: u32) {
         if now < shard.next_sweep {
             return;
         }
@@ -239,7 +243,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<K, V> fmt::Debug for Table<K, V> {
+impl<K, V, S> fmt::Debug for Table<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Table")
             .field("len", &self.len)

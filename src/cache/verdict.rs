@@ -100,7 +100,7 @@ struct Flight {
 
 /// How a caller gets its answer.
 enum Boarding {
-    Known(Answer),
+    Known(Verdict),
     Waiting { source: &'static str, landing: watch::Receiver<Option<Answer>> },
     Full,
 }
@@ -139,15 +139,6 @@ impl<V: Validator> Cached<V> {
         self.shared.settings.store(Arc::new(Settings::new(inner, config)));
     }
 
-    /// Forgets every verdict and returns how many there were. Questions in flight still answer those who
-    /// wait, and nobody else.
-    pub fn purge(&self) -> usize {
-        // Under this lock every flight lands: none can bring in an older word between the two steps.
-        let mut flights = self.shared.flights();
-        flights.open.clear();
-        self.shared.kept.clear()
-    }
-
     /// Writes number and weight of the kept verdicts to the metrics, and forgets those that are long past
     /// their use; for every scrape.
     pub fn record_entries(&self) {
@@ -168,13 +159,13 @@ impl<V: Validator> Cached<V> {
                     // Whoever flies already, or if too many do: this hit is good all the same.
                     drop(self.shared.board(question, Purpose::Refresh));
                 }
-                return (if stale { "revalidate" } else { "hit" }, allow(identity));
+                return (if stale { "revalidate" } else { "hit" }, Ok(allow(identity)));
             }
             Known::Denied(denial) => return ("hit", Ok(Verdict::Deny(denial))),
             Known::Nothing => {}
         }
         let (source, answer) = match self.shared.board(question, Purpose::Answer) {
-            Boarding::Known(answer) => return ("shared", answer),
+            Boarding::Known(verdict) => return ("shared", Ok(verdict)),
             Boarding::Full => ("miss", Err(Undetermined::Busy)),
             Boarding::Waiting { source, mut landing } => {
                 let landed = timeout_at(question.deadline, landing.wait_for(Option::is_some)).await;
@@ -188,7 +179,7 @@ impl<V: Validator> Cached<V> {
         };
         match answer {
             Err(undetermined) => match self.shared.bridge(key) {
-                Some(identity) => ("stale", allow(identity)),
+                Some(identity) => ("stale", Ok(allow(identity))),
                 None => (source, Err(undetermined)),
             },
             verdict => (source, verdict),
@@ -197,8 +188,8 @@ impl<V: Validator> Cached<V> {
 }
 
 /// A verdict from memory. Its times are the cache's own business: nobody behind it may keep it again.
-fn allow(identity: Arc<Identity>) -> Answer {
-    Ok(Verdict::Allow(Allowed { identity, max_age: None, stale: Stale::NEVER, expires_at: None }))
+fn allow(identity: Arc<Identity>) -> Verdict {
+    Verdict::Allow(Allowed { identity, max_age: None, stale: Stale::NEVER, expires_at: None })
 }
 
 /// What those who wait are told when the validator panicked.
@@ -222,8 +213,12 @@ impl<V: Validator> Validator for Cached<V> {
         Cached::record_entries(self);
     }
 
+    /// Questions in flight still answer those who wait, and nobody else.
     fn purge(&self) -> usize {
-        Cached::purge(self)
+        // Under this lock every flight lands: none can bring in an older word between the two steps.
+        let mut flights = self.shared.flights();
+        flights.open.clear();
+        self.shared.kept.clear()
     }
 }
 
@@ -254,7 +249,7 @@ impl<V: Validator> Shared<V> {
         if purpose == Purpose::Answer {
             match self.look(key) {
                 Known::Good { identity, .. } => return Boarding::Known(allow(identity)),
-                Known::Denied(denial) => return Boarding::Known(Ok(Verdict::Deny(denial))),
+                Known::Denied(denial) => return Boarding::Known(Verdict::Deny(denial)),
                 Known::Nothing => {}
             }
         }

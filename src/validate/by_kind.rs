@@ -53,7 +53,9 @@ impl Validator for ByKind {
     }
 
     fn record_entries(&self) {
-        self.all().for_each(|authority| authority.record_entries());
+        for authority in self.all() {
+            authority.record_entries();
+        }
     }
 
     fn purge(&self) -> usize {

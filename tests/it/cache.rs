@@ -82,8 +82,8 @@ async fn a_revoked_pair_stops_with_a_purge() {
         send(&world, &other).await.assert_accepted(Form::Protobuf);
     }
     assert_eq!(world.authority.count(), 5);
-    let purges = world.metrics().await.sum("spangate_cache_purges_total", &[]);
-    assert!((0.9..1.1).contains(&purges), "{purges}");
+    let counted = world.metrics().await.sum("spangate_cache_purges_total", &[]);
+    assert!((0.9..1.1).contains(&counted), "{counted}");
 }
 
 /// Scenario: no purge; a pair is revoked while its verdict holds for one second and, by the authority's word, one more while

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Kept, Known, Moment, Rules};
+use super::{Good, Kept, Key, Known, Moment, Rules, Spread, Table};
 use crate::{
     config::{self, Outage},
     otlp::TraceId,
@@ -19,9 +19,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 const START: Moment = Moment { nanos: 0, unix: 1_800_000_000 };
 
 fn key(number: u32) -> Digest {
-    let mut digest = [0; 32];
-    digest[..4].copy_from_slice(&number.to_le_bytes());
-    Credentials::for_test(digest).digest()
+    Credentials::for_test(number).digest()
 }
 
 fn allowed(max_age: u64, expires_at: Option<u64>) -> Verdict {
@@ -36,7 +34,7 @@ fn count(kept: &Kept) -> (usize, usize) {
 
 /// So many seconds later, by each clock.
 fn later(monotonic: u64, wall: u64) -> Moment {
-    Moment { nanos: monotonic * SECOND, unix: START.unix + wall }
+    Moment { nanos: monotonic.saturating_mul(SECOND), unix: START.unix.saturating_add(wall) }
 }
 
 /// Scenario: a verdict for 100 s about a credential that ends in 10 s, while the machine sleeps: the wall clock goes on
@@ -91,6 +89,13 @@ fn verdicts_that_come_together_do_not_end_together() {
     for (seconds, wanted) in [(91, 900), (95, 500), (99, 100)] {
         assert!(left(seconds).abs_diff(wanted) < 100, "{} after {seconds} s", left(seconds));
     }
+}
+
+/// Scenario: the size of what a hit reads in the table.
+/// Guarantees: with its key a verdict takes one cache line's worth.
+#[test]
+fn a_verdict_is_as_short_as_a_cache_line() {
+    assert_eq!(Table::<Key, Good, Spread>::PLACE, 65 * 16 / 7);
 }
 
 /// Scenario: a hit is told to refresh and never comes back; the next ones come within its time and after it.

@@ -123,15 +123,18 @@ fn weights_are_bounded() {
     assert_eq!((table.clear(), table.len(), table.weight()), (1, 0, 0));
 }
 
-/// Scenario: a value is heavier than all of the table may be.
-/// Guarantees: it is not kept, the bound holds, and the table goes on.
+/// Scenario: a value is heavier than all of the table may be; one is exactly as heavy.
+/// Guarantees: the former is not kept, takes the older value of its key with it and pushes out nobody; the latter is kept
+/// and pushes out all others.
 #[test]
 fn a_value_too_heavy_for_the_table_is_not_kept() {
     let table = Table::<u64, ()>::new(100, MINUTE).with_max_weight(1_000);
     table.insert(1, 0, (), 500);
+    table.insert(2, 0, (), 300);
     table.insert(2, 0, (), 1_001);
     table.insert(3, 0, (), usize::MAX);
-    assert_eq!((table.len(), table.weight()), (0, 0));
-    table.insert(4, 0, (), 1_000);
+    assert_eq!((table.len(), table.weight()), (1, 500));
+    table.insert(4, SECOND, (), 1_000);
     assert_eq!((table.len(), table.weight()), (1, 1_000));
+    assert_eq!(table.with_existing(&4, SECOND, |()| ()), Some(()));
 }
