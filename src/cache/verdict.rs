@@ -2,7 +2,7 @@
 //! waits, and bridges its silences. It never judges a credential: a denial comes only from the
 //! authority's own word, and an error is never kept.
 //!
-//! Three rules about time, each checked on every hit ([`super::kept`]):
+//! Three rules about time, each checked on every hit (`kept`):
 //! - A positive verdict answers alone until its end ([`super::freshness`]), for `stale-while-revalidate`
 //!   more while a background question is out, and for `stale_if_error` while the authority gives no word.
 //! - A denial answers for `negative_ttl`, from a table of its own: a flood of bad tokens can't push

@@ -55,6 +55,9 @@ fn touch_all(metrics: &Metrics, listeners: usize) {
     for kind in ["positive", "negative", "bearer_positive", "bearer_negative"] {
         metrics.cache_entries(kind, 5);
     }
+    for kind in ["positive", "bearer_positive"] {
+        metrics.cache_size(kind, 6);
+    }
     for outcome in ["allow", "deny", "timeout", "unreachable", "throttled", "status", "bad_answer", "busy"] {
         metrics.authority_request(outcome, duration);
     }

@@ -48,7 +48,8 @@ impl Stamp {
             put_bytes(&mut key_value, 2, &any_value);
             put_bytes(&mut encoded, 1, &key_value);
         }
-        Self { encoded: encoded.freeze() }
+        // Kept for as long as its verdict: without the room that it grew in.
+        Self { encoded: encoded.to_vec().into_boxed_slice().into() }
     }
 
     /// The encoded `Resource.attributes` fields.

@@ -273,7 +273,8 @@ impl Identity {
             &self.claims;
         let texts = [pipeline_source, project_path, runner_type, runner_manager_system_xid];
         let texts = texts.into_iter().flatten().map(|text| text.capacity().saturating_add(HEAD));
-        let stamp = self.stamp.encoded().len().saturating_add(HEAD);
+        // One more head: where its clones are counted.
+        let stamp = self.stamp.encoded().len().saturating_add(3 * HEAD);
         texts.fold(size_of::<Self>().saturating_add(2 * HEAD), usize::saturating_add).saturating_add(stamp)
     }
 

@@ -3,10 +3,10 @@
 //! [`Undetermined`], so the sender is told to come again and a verdict that is stale may serve.
 //!
 //! In this order, the cheapest and surest first:
-//! 1. [`pauses`]: a runner whose questions were answered with 429 pauses, alone.
-//! 2. [`breaker`]: while GitLab fails nobody is asked but one probe at a time; looked at before the
+//! 1. `pauses`: a runner whose questions were answered with 429 pauses, alone.
+//! 2. `breaker`: while GitLab fails nobody is asked but one probe at a time; looked at before the
 //!    queue, so that nobody waits for nothing, and again behind it, because it may have opened meanwhile.
-//! 3. [`places`]: a cap on questions in flight with a bounded queue; [`pace`] says how high the cap is,
+//! 3. `places`: a cap on questions in flight with a bounded queue; `pace` says how high the cap is,
 //!    because neither a start nor a recovery may let everything through at once.
 
 mod breaker;
