@@ -61,7 +61,7 @@ impl Bearer {
         )
         .map_err(|problems| StartError(problems.iter().map(ToString::to_string).collect()))?;
         let oidc = Arc::new(oidc);
-        let files = digests(&Oidc::key_files(&config.oidc));
+        let files = digests(&config.oidc.key_files());
         let made_of = Parts { config: config.oidc.clone(), policy, files };
         let kept = before.filter(|before| before.made_of == made_of).map(|before| Arc::clone(&before.cached));
         let keeps_cache = kept.is_some();

@@ -27,7 +27,6 @@ use crate::{
         gitlab::Gitlab,
         guard::{self, Guard},
         mtls::Mtls,
-        oidc::Oidc,
         trusted::Network,
     },
 };
@@ -256,7 +255,7 @@ fn protected(config: &Config) -> (impl Iterator<Item = &str>, impl Iterator<Item
     (
         protected_keys(sets)
             .chain(protected.keys.iter().map(String::as_str))
-            .chain(Oidc::attribute_keys(&config.oidc)),
+            .chain(config.oidc.attribute_keys()),
         protected_prefixes(sets).chain(protected.prefixes.iter().map(String::as_str)),
     )
 }

@@ -63,6 +63,19 @@ pub enum KeyOrigin {
     File(PathBuf),
 }
 
+impl Oidc {
+    /// The resource attributes that providers fill: no sender may set them.
+    pub fn attribute_keys(&self) -> impl Iterator<Item = &str> {
+        self.providers.iter().flat_map(|provider| provider.attributes.values()).map(String::as_str)
+    }
+
+    /// The files with keys.
+    #[must_use]
+    pub fn key_files(&self) -> Vec<PathBuf> {
+        self.providers.iter().map(|provider| provider.keys_file.clone()).collect()
+    }
+}
+
 impl OidcProvider {
     /// Where the keys come from; of several that are set, which is a mistake, the first.
     #[must_use]

@@ -270,6 +270,9 @@ impl Metrics {
         for reason in ["busy", "breaker_open", "paused"] {
             drop(metrics.authority_shed.get_or_create(&WhyLabels { reason }));
         }
+        for outcome in ["ok", "timeout", "unreachable", "status", "bad_answer"] {
+            drop(metrics.jwks_fetches.get_or_create(&OutcomeLabels { outcome }));
+        }
         for source in ["hit", "miss", "shared", "revalidate", "stale", "refresh"] {
             for verdict in ["allow", "deny", "undetermined"] {
                 drop(metrics.verdicts.get_or_create(&VerdictLabels { source, verdict }));

@@ -54,6 +54,7 @@ fn touch_all(metrics: &Metrics, listeners: usize) {
     metrics.verdict("hit", "allow");
     for kind in ["positive", "negative", "bearer_positive", "bearer_negative"] {
         metrics.cache_entries(kind, 5);
+        metrics.cache_size(kind, 5);
     }
     for kind in ["positive", "bearer_positive"] {
         metrics.cache_size(kind, 6);

@@ -57,4 +57,4 @@ impl KeySet {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;

@@ -8,7 +8,7 @@ mod provider;
 mod refusal;
 pub mod token;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, join_all};
 use tokio::time::Instant;
@@ -85,7 +85,7 @@ impl Oidc {
     /// Begins to fetch keys; harmless when called again. Needs a runtime.
     pub fn start(&self) {
         self.providers.iter().for_each(|provider| {
-            provider.warn_if_open();
+            provider.warn();
             provider.keys.start();
         });
     }
@@ -96,23 +96,6 @@ impl Oidc {
         async move {
             join_all(keys.iter().map(|keys| keys.settled())).await;
         }
-    }
-
-    /// The resource attributes that providers fill: no sender may set them.
-    #[must_use]
-    pub fn attribute_keys(config: &config::Oidc) -> Vec<&str> {
-        config
-            .providers
-            .iter()
-            .flat_map(|provider| provider.attributes.values())
-            .map(String::as_str)
-            .collect()
-    }
-
-    /// The files with keys that a configuration names.
-    #[must_use]
-    pub fn key_files(config: &config::Oidc) -> Vec<PathBuf> {
-        config.providers.iter().map(|provider| provider.keys_file.clone()).collect()
     }
 
     async fn judge(&self, question: &Question) -> Result<Verdict, Undetermined> {

@@ -275,7 +275,7 @@ async fn a_cached_token_ends_with_its_exp() {
         claims["exp"] = after(exp).into();
         key.token(&claims)
     };
-    let (late, later) = (ending(-27), ending(-26));
+    let (late, later) = (ending(-25), ending(-24));
     for token in [&late, &late, &later] {
         send(&world, token).await.assert_accepted(Form::Protobuf);
     }

@@ -95,7 +95,7 @@ fn who(provider: &OidcProvider, place: Place, problems: &mut Problems) {
     );
     let open = OPEN_TO_ALL.iter().find(|(open, _)| open == issuer);
     if let Some((_, owners)) = open
-        && !owners.iter().any(|owner| provider.require.contains_key(*owner))
+        && !provider.require.keys().any(|name| is_any_of(name, owners))
     {
         problems.add(
             &[&place.field("require"), &place.field("issuer")],
@@ -105,6 +105,12 @@ fn who(provider: &OidcProvider, place: Place, problems: &mut Problems) {
             ),
         );
     }
+}
+
+/// Whether the name is a way to one of these claims, however it is written.
+fn is_any_of(name: &str, owners: &[&str]) -> bool {
+    let path = ClaimPath::parse(name);
+    path.is_ok() && owners.iter().any(|owner| ClaimPath::parse(owner) == path)
 }
 
 /// Where keys come from, and what they may be used for.

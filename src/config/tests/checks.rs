@@ -208,8 +208,11 @@ fn mistakes_of_providers() {
         let found = mistakes(&provider(keys));
         assert!(found.lines().any(|line| line.contains(expected)), "{keys}: {found}");
     }
-    let google = "issuer: 'https://accounts.google.com', audiences: [a], require: { google.compute_engine.project_id: [p] }";
-    assert!(load(&provider(google)).is_ok());
+    for claim in ["google.compute_engine.project_id", "/google/compute_engine/project_number", "email"] {
+        let google =
+            format!("issuer: 'https://accounts.google.com', audiences: [a], require: {{ {claim}: [x] }}");
+        assert!(load(&provider(&google)).is_ok(), "{claim}");
+    }
 }
 
 /// Scenario: a listener that takes bearer tokens without a provider, a provider without such a listener, an issuer twice, 17

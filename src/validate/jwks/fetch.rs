@@ -1,7 +1,7 @@
 //! One fetch of a provider's keys: straight from their URL, or by way of its discovery document. Bounded in
 //! bytes; bounded in time by its caller. It follows no redirect and decides nothing about tokens.
 
-use std::{path::Path, time::Duration};
+use std::{net::IpAddr, path::Path, time::Duration};
 
 use http::header::{ACCEPT, HeaderValue};
 use reqwest::{Client, Response, Url, redirect};
@@ -65,6 +65,13 @@ impl Fetcher {
             .build()
             .map_err(|error| (key, format!("cannot be fetched: {}", describe(error))))?;
         Ok(Some(Self { client, url, discovered_by }))
+    }
+
+    /// Whether the way leaves this machine without TLS.
+    pub(super) fn is_in_clear_text(&self) -> bool {
+        let host = self.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        self.url.scheme() == "http" && !is_here
     }
 
     /// Fetches the JWKS.
@@ -144,5 +151,23 @@ mod tests {
         assert!(uri("https://a.example.com/", "http://a.example.com/keys").is_err());
         assert!(uri("https://a.example.com/", "http://127.0.0.1/keys").is_err());
         assert!(uri("http://a.example.com/", "file:///keys").is_err());
+    }
+
+    /// Scenario: URLs with and without TLS, elsewhere and on this machine.
+    /// Guarantees: a warning is due exactly where somebody could be on the way.
+    #[test]
+    fn clear_text_is_told_where_it_matters() {
+        tls::install_provider();
+        let is_told = |url: &str| {
+            let origin = KeyOrigin::Jwks(url.to_owned());
+            let fetcher = Fetcher::new(&origin, "i", Path::new(""), Duration::from_secs(1));
+            fetcher.unwrap().unwrap().is_in_clear_text()
+        };
+        assert!(is_told("http://a.example.com/keys") && is_told("http://10.0.0.1/keys"));
+        for url in
+            ["https://a.example.com/keys", "http://localhost:1/", "http://127.0.0.1:1/", "http://[::1]:1/"]
+        {
+            assert!(!is_told(url), "{url}");
+        }
     }
 }

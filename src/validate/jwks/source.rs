@@ -174,6 +174,11 @@ impl KeySource {
         self.state.borrow().landed.map(|at| at.elapsed())
     }
 
+    /// Whether keys, or the word where they are, can be changed on their way here.
+    pub(in crate::validate) fn is_in_clear_text(&self) -> bool {
+        self.fetcher.as_ref().is_some_and(Fetcher::is_in_clear_text)
+    }
+
     pub(in crate::validate) fn issuer(&self) -> &str {
         &self.made.issuer
     }

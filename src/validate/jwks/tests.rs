@@ -58,6 +58,8 @@ fn what_is_no_key() {
         with(&rsa, "n", json!(long)),
         with(&rsa, "n", json!("not base64!")),
         with(&rsa, "e", json!("AQABAQAB")),
+        with(&rsa, "e", json!("AQ")),
+        with(&rsa, "e", json!("BA")),
         with(&rsa, "e", Value::Null),
         with(&rsa, "d", json!("AQAB")),
         with(&rsa, "use", json!("enc")),

@@ -95,8 +95,15 @@ impl Provider {
         self.keys.issuer()
     }
 
-    /// Some issuers are the operator's own, and an audience is enough; which ones, only the operator knows.
-    pub(super) fn warn_if_open(&self) {
+    /// Tells the operator of what is sound in some places only, and which these are nobody else knows: some issuers
+    /// are the operator's own, and an audience is enough; some networks are closed.
+    pub(super) fn warn(&self) {
+        if self.keys.is_in_clear_text() {
+            tracing::warn!(
+                issuer = self.issuer(),
+                "the keys of this OpenID provider are fetched over http://: whoever is on the way can sign tokens in its name"
+            );
+        }
         if self.required.is_empty() {
             tracing::warn!(
                 issuer = self.issuer(),

@@ -113,6 +113,10 @@ async function check(binary, provider, collector, gateway) {
 
 const parts = [new TestProvider(), new Collector(), new Gateway()];
 const [provider, collector, gateway] = parts;
+process.once("SIGTERM", () => {
+  gateway.kill();
+  process.exit(1);
+});
 try {
   await check(process.argv[2], ...parts);
 } finally {

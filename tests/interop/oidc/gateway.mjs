@@ -74,6 +74,11 @@ export class Gateway {
     return (await fetch(`http://${this.#addresses.admin}/metrics`)).text();
   }
 
+  // For when there is no time to wait.
+  kill() {
+    this.#child?.kill("SIGKILL");
+  }
+
   async stop() {
     if (!this.#child) return null;
     const ended = this.#child.exitCode === null ? once(this.#child, "exit") : [this.#child.exitCode];
