@@ -6,12 +6,12 @@
 //! ```text
 //! accept, TLS, h1/h2 -> mark credentials sensitive, catch panic ->
 //!   1 route            signal, protocol                          404 / 405 / 415
-//!   2 credentials      the token pair, strictly parsed           401
+//!   2 credentials      pair | bearer | client certificate        401
 //!   3 failure limiter  only this client's failures are charged   429
-//!   4 validate         cache -> GitLab, or a file of tokens      401 / 403 / 429 / 503
+//!   4 validate         cache -> guard -> GitLab | OIDC | a list  401 / 403 / 429 / 503
 //!   5 limits           requests                                  429
 //!   6 body             permits, caps, inflate; bytes charged     400 / 413 / 429 / 503
-//!   7 inspect          structure, trace gate, span limits        400 / partial
+//!   7 inspect          structure, trace gate, names, span limits 400 / partial
 //!   8 limits           spans, job's budget (given back if lost)  429 / partial
 //!   9 rewrite          identity in, or passed on as it came      400
 //!  10 upstream         deadline, one retry if nothing was sent   400 / 413 / 429 / 502 / 503 / 504
