@@ -1,6 +1,7 @@
 //! What the keys must mean together: ranges, names, addresses, URLs, settings that exclude each other.
 //! Pure: it opens no file and resolves no name; `app` tries the files.
 
+mod authority;
 mod oidc;
 
 use std::{
@@ -10,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, Uri};
+use http::HeaderName;
 
 use super::{
     AttributesMode, Authentication, Config, Mode, trusted,
@@ -31,12 +32,6 @@ pub const MAX_ENDPOINTS: usize = 16;
 
 /// Past its end a revoked pair still passes for this long at most (SECURITY.md).
 const MAX_STALE: Duration = Duration::from_mins(1);
-
-/// A longer ramp would starve runners after each restart.
-const MAX_RAMP: Duration = Duration::from_mins(1);
-
-/// Longest time in which nobody may find out whether GitLab answers again.
-const MAX_OPEN: Duration = Duration::from_secs(30);
 
 /// Headers that HTTP, gRPC or the gateway itself give a meaning: none of them can carry a token.
 pub const TAKEN_HEADERS: &[&str] = &[
@@ -102,7 +97,7 @@ impl Config {
     pub fn check(&self) -> Vec<Problem> {
         let mut problems = Problems::default();
         listeners(self, &mut problems);
-        authority(self, &mut problems);
+        authority::check(self, &mut problems);
         headers(self, &mut problems);
         oidc::oidc(self, &mut problems);
         cache(self, &mut problems);
@@ -198,72 +193,6 @@ fn is_label(name: &str) -> bool {
 
 pub(super) fn is_set(path: &Path) -> bool {
     !path.as_os_str().is_empty()
-}
-
-fn authority(config: &Config, problems: &mut Problems) {
-    let gitlab = &config.gitlab;
-    match (gitlab.url.is_empty(), is_set(&config.fixed.file)) {
-        (true, false) if config.takes(Authentication::Gitlab) => problems.add(
-            &["gitlab.url", "fixed.file"],
-            "set gitlab.url (the GitLab that knows the tokens) or fixed.file (a file of tokens)",
-        ),
-        (false, true) => problems.add(
-            &["fixed.file", "gitlab.url"],
-            "gitlab.url is set too: only one of them can know the tokens",
-        ),
-        (true, _) => {}
-        (false, false) => {
-            if let Err(problem) = base_url(&gitlab.url) {
-                problems.add(&["gitlab.url"], problem);
-            }
-        }
-    }
-    let path_fits = gitlab.auth_path.starts_with('/')
-        && !gitlab.auth_path.contains(['?', '#'])
-        && gitlab.auth_path.parse::<Uri>().is_ok();
-    problems.unless(
-        path_fits,
-        &["gitlab.auth_path"],
-        "must be a path that begins with \"/\", without a query",
-    );
-    problems.unless(
-        !is_set(&gitlab.ca_file) || !gitlab.url.starts_with("http://"),
-        &["gitlab.ca_file", "gitlab.url"],
-        "has no use with an http:// URL: write https:// or leave it out",
-    );
-    for (field, text) in
-        [("gitlab.secret_issuer", &gitlab.secret_issuer), ("gitlab.secret_audience", &gitlab.secret_audience)]
-    {
-        problems.unless(!text.is_empty(), &[field], "must not be empty");
-    }
-    problems.unless(!gitlab.timeout.is_zero(), &["gitlab.timeout"], "must be more than 0");
-    problems.unless(
-        gitlab.timeout < config.intake.deadline,
-        &["gitlab.timeout", "intake.deadline"],
-        format!(
-            "must be shorter than intake.deadline ({}): the collector needs the rest",
-            duration::render(config.intake.deadline)
-        ),
-    );
-    problems.unless(gitlab.max_concurrency > 0, &["gitlab.max_concurrency"], "must be at least 1");
-    problems.unless(
-        (0.0..=1.0).contains(&gitlab.retry_ratio),
-        &["gitlab.retry_ratio"],
-        "must be from 0 to 1",
-    );
-    problems.unless(
-        gitlab.ramp <= MAX_RAMP,
-        &["gitlab.ramp"],
-        "must be at most 1m: until then few are asked",
-    );
-    let breaker = &gitlab.breaker;
-    problems.unless(breaker.faults > 0, &["gitlab.breaker.faults"], "must be at least 1");
-    problems.unless((0.0..=1.0).contains(&breaker.ratio), &["gitlab.breaker.ratio"], "must be from 0 to 1");
-    problems.unless(
-        (Duration::from_secs(1)..=MAX_OPEN).contains(&breaker.max_open),
-        &["gitlab.breaker.max_open"],
-        "must be from 1s to 30s: for so long a GitLab that answers again goes unnoticed",
-    );
 }
 
 fn headers(config: &Config, problems: &mut Problems) {

@@ -1,6 +1,7 @@
 //! Every metric: name, unit, help, labels. Label sets are closed; a token, job, project or runner
 //! is never one. It decides names only, never when something happens.
 
+mod labels;
 mod process;
 mod table;
 
@@ -15,13 +16,18 @@ use std::{
 
 use arc_swap::ArcSwap;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::{Metric, Registry},
 };
 
 // The configuration allows no more; held here too, whoever calls.
 use crate::config::check::{MAX_ENDPOINTS, MAX_LISTENERS, MAX_PROVIDERS};
+
+use self::labels::{
+    BUILD, CollectorLabels, IssuerLabels, KindLabels, LimitLabels, ListenerLabels, OutcomeLabels,
+    ReasonLabels, RequestLabels, SignalLabels, SpanLabels, VerdictLabels, WhyLabels,
+};
 
 pub use table::reference;
 
@@ -90,88 +96,6 @@ struct PerListener {
     refused: Counter,
     foreign: Counter,
 }
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RequestLabels {
-    listener: Arc<str>,
-    signal: &'static str,
-    protocol: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ListenerLabels {
-    listener: Arc<str>,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ReasonLabels {
-    listener: Arc<str>,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct SpanLabels {
-    listener: Arc<str>,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct SignalLabels {
-    signal: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct VerdictLabels {
-    source: &'static str,
-    verdict: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct KindLabels {
-    kind: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OutcomeLabels {
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct WhyLabels {
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct IssuerLabels {
-    issuer: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct LimitLabels {
-    limit: &'static str,
-    decision: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct CollectorLabels {
-    endpoint: u64,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct BuildLabels {
-    version: &'static str,
-    built: &'static str,
-}
-
-const BUILD: BuildLabels = BuildLabels {
-    version: env!("CARGO_PKG_VERSION"),
-    built: match option_env!("SPANGATE_BUILD_TIME") {
-        Some(time) => time,
-        None => "unknown",
-    },
-};
 
 /// Source and verdict of what a known sender gets.
 const HIT: (&str, &str) = ("hit", "allow");
