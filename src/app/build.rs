@@ -130,7 +130,7 @@ pub(super) fn gateway(
     }
     let files = authority_files(config);
     let kept = before.filter(|before| before.files == files && same_authority(&before.config, config));
-    let asked = authority(config, lasting);
+    let asked = authority(config, IdentityPolicy::from_config(config), lasting);
     let tls = collector_tls(config);
     let upstream = tls.as_ref().map_err(Clone::clone).and_then(|tls| {
         upstream::pool(&config.collector, tls.clone(), Arc::clone(&lasting.metrics))
@@ -204,12 +204,15 @@ enum Asked {
 }
 
 /// `None` where nobody is configured and no listener needs anybody.
-fn authority(config: &Config, lasting: &Lasting) -> Result<Option<Asked>, StartError> {
+fn authority(
+    config: &Config,
+    identity: IdentityPolicy,
+    lasting: &Lasting,
+) -> Result<Option<Asked>, StartError> {
     let is_named = !config.gitlab.url.is_empty() || !config.fixed.file.as_os_str().is_empty();
     if !is_named && !config.takes(Authentication::Gitlab) {
         return Ok(None);
     }
-    let identity = IdentityPolicy::from_config(config);
     let digester = Arc::clone(&lasting.digester);
     if config.fixed.file.as_os_str().is_empty() {
         Gitlab::new(&config.gitlab, identity, digester, Arc::clone(&lasting.metrics))
@@ -230,7 +233,9 @@ pub(super) fn asker(config: &Config) -> Result<Asker, StartError> {
     let lasting = Lasting::new(config, Arc::new(Metrics::new()));
     let names =
         HeaderNames::from_config(&config.gitlab).map_err(|error| StartError::new(error.to_string()))?;
-    let validator: Arc<dyn Validator> = match authority(config, &lasting)? {
+    // For an operator's eyes.
+    let identity = IdentityPolicy::from_config(config).keeping_claims();
+    let validator: Arc<dyn Validator> = match authority(config, identity.clone(), &lasting)? {
         None => {
             return Err(StartError::new(
                 "no authority knows token pairs: set gitlab.url or fixed.file".into(),
@@ -243,7 +248,7 @@ pub(super) fn asker(config: &Config) -> Result<Asker, StartError> {
         validator,
         digester: lasting.digester,
         names,
-        identity: IdentityPolicy::from_config(config),
+        identity,
         protected_keys: protected(config).0.map(str::to_owned).collect(),
         protected_prefixes: protected(config).1.map(str::to_owned).collect(),
     })

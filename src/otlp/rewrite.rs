@@ -3,68 +3,18 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
-use super::{inspect::Malformed, schema, signal::Signal, wire::put_varint};
+use super::{inspect::Malformed, schema, signal::Signal};
 
 mod dictionary;
 mod edit;
 mod plan;
 mod protected;
+mod stamp;
 
 pub use protected::ProtectedKeys;
-
-/// A verified value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Value<'a> {
-    /// `int_value`
-    Int(i64),
-    /// `string_value`
-    String(&'a str),
-}
-
-/// The verified attributes of one verdict, encoded once as `Resource.attributes` fields.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stamp {
-    encoded: Bytes,
-}
-
-impl Stamp {
-    /// Encodes the attributes, in this order.
-    #[must_use]
-    pub fn new<'a>(attributes: impl IntoIterator<Item = (&'a str, Value<'a>)>) -> Self {
-        let [mut encoded, mut any_value, mut key_value] = [512, 64, 128].map(BytesMut::with_capacity);
-        for (key, value) in attributes {
-            any_value.clear();
-            key_value.clear();
-            match value {
-                Value::Int(number) => {
-                    any_value.put_u8(3 << 3);
-                    put_varint(&mut any_value, number.cast_unsigned());
-                }
-                Value::String(text) => put_bytes(&mut any_value, 1, text.as_bytes()),
-            }
-            put_bytes(&mut key_value, 1, key.as_bytes());
-            put_bytes(&mut key_value, 2, &any_value);
-            put_bytes(&mut encoded, 1, &key_value);
-        }
-        // Kept for as long as its verdict: without the room that it grew in.
-        Self { encoded: encoded.to_vec().into_boxed_slice().into() }
-    }
-
-    /// The encoded `Resource.attributes` fields.
-    #[must_use]
-    pub fn encoded(&self) -> &Bytes {
-        &self.encoded
-    }
-}
-
-/// Writes a length-delimited field with a number below 16.
-fn put_bytes(out: &mut BytesMut, number: u8, content: &[u8]) {
-    out.put_u8((number & 0x0F) << 3 | 2);
-    put_varint(out, content.len() as u64);
-    out.put_slice(content);
-}
+pub use stamp::{SharedKeys, Stamp, Value};
 
 /// How requests are rewritten; the same for all requests under one configuration.
 #[derive(Clone, Debug)]
@@ -129,9 +79,9 @@ pub fn rewrite(
 ) -> Result<Rewritten, Malformed> {
     let schema = schema::of(signal);
     let dictionary = dictionary::Dictionary::of(schema, body, &policy.protected)?;
-    let mut editor = edit::Editor::new(policy, schema, dictionary, budget, body, &stamp.encoded);
+    let mut editor = edit::Editor::new(policy, schema, dictionary, budget, body, stamp.len());
     editor.request(body)?;
-    Ok(editor.end(&stamp.encoded))
+    Ok(editor.end(stamp))
 }
 
 #[cfg(test)]

@@ -205,6 +205,11 @@ pub fn protected_prefixes(sets: &[AttributeSet]) -> impl Iterator<Item = &str> {
     rows_of(sets).filter(|row| row.is_family()).map(|row| row.key)
 }
 
+/// The keys that are written while these sets are on.
+pub(super) fn written_keys(sets: &[AttributeSet]) -> impl Iterator<Item = &'static str> {
+    rows_of(sets).filter(|row| !matches!(row.source, Source::Nothing)).map(|row| row.key)
+}
+
 /// The verified attributes of these sets, those without a value left out.
 pub(super) fn verified<'a>(
     sets: &[AttributeSet],

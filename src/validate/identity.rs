@@ -7,8 +7,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    config::{AttributeSet, Config},
-    otlp::{TraceId, rewrite::Stamp},
+    config::{AttributeSet, AttributesMode, Config},
+    otlp::{
+        TraceId,
+        rewrite::{SharedKeys, Stamp},
+    },
 };
 
 use super::{
@@ -36,13 +39,16 @@ pub struct IdentityPolicy {
     /// Sorted, each once.
     sets: Arc<[AttributeSet]>,
     gitlab_url: Option<Arc<str>>,
+    /// Of all attributes that the sets write.
+    keys: SharedKeys,
+    keeps_claims: bool,
 }
 
 impl IdentityPolicy {
     /// A policy under which runners' spans get this `service.name`, and no more than what is always on.
     #[must_use]
     pub fn new(service_name: &str) -> Self {
-        Self { service_name: service_name.into(), sets: Arc::default(), gitlab_url: None }
+        Self::of(service_name, &[], None)
     }
 
     /// The policy of a configuration.
@@ -55,11 +61,25 @@ impl IdentityPolicy {
             .map(|url| url.trim_end_matches('/'))
             .into_iter()
             .find(|url| !url.is_empty());
+        let policy = Self::of(&config.attributes.service_name, &sets, url);
+        Self { keeps_claims: config.attributes.mode == AttributesMode::Transparent, ..policy }
+    }
+
+    fn of(service_name: &str, sets: &[AttributeSet], gitlab_url: Option<&str>) -> Self {
         Self {
+            service_name: service_name.into(),
             sets: sets.into(),
-            gitlab_url: url.map(Arc::from),
-            ..Self::new(&config.attributes.service_name)
+            gitlab_url: gitlab_url.map(Arc::from),
+            keys: SharedKeys::new(attributes::written_keys(sets)),
+            keeps_claims: false,
         }
+    }
+
+    /// The same policy, under which identities keep the facts that they were made of. A cached verdict
+    /// takes twice the memory with them, and only headers and an operator's eyes need them.
+    #[must_use]
+    pub fn keeping_claims(self) -> Self {
+        Self { keeps_claims: true, ..self }
     }
 
     /// Makes the identity of a sender. Only after an authority vouched for these credentials.
@@ -78,6 +98,7 @@ impl IdentityPolicy {
         };
         let stamp = self.stamp(&claims, &self.service_name, true, &[]);
         let (trace_id, job_key) = (Some(trace_id), Some(job_key));
+        let claims = self.kept(claims);
         Identity { trace_id, claims, job_key, runner_key: credentials.runner_key(), stamp, trusted: None }
     }
 
@@ -106,7 +127,11 @@ impl IdentityPolicy {
             claims.job_id.map(|id| digester.key(&[b"job of", issuer.as_bytes(), &id.to_be_bytes()]));
         let runner_key = digester.key(&[b"subject", issuer.as_bytes(), subject.as_bytes()]);
         let stamp = self.stamp(&claims, service_name.unwrap_or(&self.service_name), is_job, &attributes);
-        Identity { trace_id, claims, job_key, runner_key, stamp, trusted: None }
+        Identity { trace_id, claims: self.kept(claims), job_key, runner_key, stamp, trusted: None }
+    }
+
+    fn kept(&self, claims: Claims) -> Option<Box<Claims>> {
+        self.keeps_claims.then(|| Box::new(claims))
     }
 
     /// The verified attributes, encoded.
@@ -120,7 +145,7 @@ impl IdentityPolicy {
         let own: Vec<_> =
             attributes::verified(&self.sets, self.facts(claims, service_name, is_job)).collect();
         let own = own.iter().map(|(key, value)| (*key, value.encode()));
-        Stamp::new(own.chain(more.iter().map(|(key, value)| (*key, value.encode()))))
+        Stamp::with_keys(&self.keys, own.chain(more.iter().map(|(key, value)| (*key, value.encode()))))
     }
 }
 
@@ -173,6 +198,7 @@ mod tests {
         assert_ne!(policy(&[Cicd], ""), policy(&[Vcs], ""));
         assert_ne!(policy(&[Cicd], ""), policy(&[], ""));
         assert_ne!(policy(&[Cicd], ""), policy(&[Cicd], "https://gitlab.example.com"));
+        assert_ne!(policy(&[], ""), policy(&[], "").keeping_claims());
     }
 
     /// Scenario: one job under two token pairs, and two pairs of which no job is known.

@@ -200,11 +200,11 @@ impl Undetermined {
 /// be stamped on a resource, limited on, or sent upstream.
 pub struct Identity {
     trace_id: Option<TraceId>,
-    claims: Claims,
+    claims: Option<Box<Claims>>,
     job_key: Option<u64>,
     runner_key: u64,
     stamp: Stamp,
-    trusted: Option<Trusted>,
+    trusted: Option<Box<Trusted>>,
 }
 
 /// The facts about a job that an authority may know, each absent when it was not told.
@@ -245,10 +245,10 @@ impl Identity {
         self.trace_id
     }
 
-    /// The proven facts, for headers and for an operator's eyes.
+    /// The proven facts, where they are kept: see [`IdentityPolicy::keeping_claims`].
     #[must_use]
-    pub fn claims(&self) -> &Claims {
-        &self.claims
+    pub fn claims(&self) -> Option<&Claims> {
+        self.claims.as_deref()
     }
 
     /// A key that is the same for all requests of one job: its id, or the credential's digest. `None`: the
@@ -269,16 +269,18 @@ impl Identity {
     #[must_use]
     pub fn weight(&self) -> usize {
         const HEAD: usize = 16;
-        let Claims { pipeline_source, project_path, runner_type, runner_manager_system_xid, .. } =
-            &self.claims;
-        let texts = [pipeline_source, project_path, runner_type, runner_manager_system_xid];
-        let texts = texts.into_iter().flatten().map(|text| text.capacity().saturating_add(HEAD));
-        // One more head: where its clones are counted.
-        let stamp = self.stamp.encoded().len().saturating_add(3 * HEAD);
-        texts.fold(size_of::<Self>().saturating_add(2 * HEAD), usize::saturating_add).saturating_add(stamp)
+        let claims = self.claims().map_or(0, |claims| {
+            let Claims { pipeline_source, project_path, runner_type, runner_manager_system_xid, .. } = claims;
+            let texts = [pipeline_source, project_path, runner_type, runner_manager_system_xid];
+            let texts = texts.into_iter().flatten().map(|text| text.capacity().saturating_add(HEAD));
+            texts.fold(size_of::<Claims>().saturating_add(HEAD), usize::saturating_add)
+        });
+        let stamp = self.stamp.heap().saturating_add(HEAD);
+        // One more head: where its owners are counted.
+        size_of::<Self>().saturating_add(2 * HEAD).saturating_add(claims).saturating_add(stamp)
     }
 
-    /// The verified attributes, encoded once for all requests of this verdict.
+    /// The verified attributes, their values encoded once for all requests of this verdict.
     #[must_use]
     pub fn stamp(&self) -> &Stamp {
         &self.stamp
@@ -287,7 +289,7 @@ impl Identity {
     /// `Some`: one of GitLab's own services. Its resources stay as they are, if their service names are its own.
     #[must_use]
     pub fn trusted(&self) -> Option<&Trusted> {
-        self.trusted.as_ref()
+        self.trusted.as_deref()
     }
 }
 
@@ -304,12 +306,12 @@ impl fmt::Debug for Identity {
 pub(crate) mod testing {
     use std::sync::Arc;
 
-    use super::{Claims, Identity};
+    use super::Identity;
     use crate::otlp::{TraceId, rewrite::Stamp};
 
     /// An identity that no authority proved, for the tests of what stands behind `validate`.
     pub(crate) fn identity(trace_id: TraceId, job_key: u64, runner_key: u64) -> Arc<Identity> {
-        let (claims, stamp) = (Claims::default(), Stamp::default());
+        let (claims, stamp) = (None, Stamp::default());
         Arc::new(Identity {
             trace_id: Some(trace_id),
             claims,

@@ -11,7 +11,7 @@ use crate::{
 };
 
 use super::{
-    Allowed, Claims, Identity, Question, Undetermined, Validator, Verdict,
+    Allowed, Identity, Question, Undetermined, Validator, Verdict,
     cache_control::Stale,
     credentials::{Digester, Sender},
 };
@@ -46,14 +46,14 @@ impl Trusted {
     ) -> Arc<Identity> {
         Arc::new(Identity {
             trace_id: None,
-            claims: Claims::default(),
+            claims: None,
             job_key: None,
             runner_key: digester.key(&[kind.as_bytes(), name.as_bytes()]),
             stamp: Stamp::default(),
-            trusted: Some(Self {
+            trusted: Some(Box::new(Self {
                 name: name.into(),
                 service_names: ServiceNames::new(service_names.iter().map(String::as_str)),
-            }),
+            })),
         })
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     config::{AlsoStrip, AttributesMode, Config, Mode},
     proxy::{headers, rejection::Rejection},
     validate::{
-        Allowed, Denial, Shown, Undetermined, Verdict,
+        Allowed, Claims, Denial, Shown, Undetermined, Verdict,
         credentials::{CredentialError, Kind},
         job_token,
     },
@@ -251,7 +251,7 @@ impl Subject<'_> {
         let taken = |keys: &[String]| if strips { keys.to_vec() } else { Vec::new() };
         let attributes = match mode {
             AttributesMode::Inject => {
-                let shown = self.asker.identity.show(identity.claims());
+                let shown = self.asker.identity.show(identity.claims().unwrap_or(&Claims::default()));
                 shown.into_iter().map(|shown| self.attribute(shown)).collect()
             }
             AttributesMode::Transparent => headers::outgoing("", Some(identity))
@@ -272,7 +272,7 @@ impl Subject<'_> {
             protected_keys: taken(&self.asker.protected_keys),
             protected_prefixes: taken(&self.asker.protected_prefixes),
             also_strip: config.attributes.also_strip.clone(),
-            limits: limits::of(config, identity.claims().job_id),
+            limits: limits::of(config, identity.claims().and_then(|claims| claims.job_id)),
         }
     }
 

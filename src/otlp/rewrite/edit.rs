@@ -6,7 +6,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::{
-    Policy, Rewritten,
+    Policy, Rewritten, Stamp,
     dictionary::Dictionary,
     plan::{Frame, Plan},
 };
@@ -51,14 +51,14 @@ impl<'a> Editor<'a> {
         dictionary: Dictionary,
         budget: u64,
         body: &Bytes,
-        stamp: &Bytes,
+        stamp_len: usize,
     ) -> Self {
-        let plan = Plan::new(body, stamp.len());
+        let plan = Plan::new(body, stamp_len);
         Self { policy, schema, dictionary, budget, plan, done: Rewritten::default(), open: SmallVec::new() }
     }
 
     /// What leaves, and the counts.
-    pub(super) fn end(&mut self, stamp: &Bytes) -> Rewritten {
+    pub(super) fn end(&mut self, stamp: &Stamp) -> Rewritten {
         let done = std::mem::take(&mut self.done);
         Rewritten { pieces: self.plan.assemble(stamp), len: self.plan.len(), ..done }
     }

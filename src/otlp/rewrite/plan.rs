@@ -4,6 +4,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 
+use super::Stamp;
 use crate::otlp::{
     inspect::Malformed,
     wire::{place_of, put_varint, varint_len},
@@ -129,14 +130,14 @@ impl Plan {
     }
 
     /// The pieces of the new body: long ranges as slices of the old one, all else in one allocation.
-    pub(super) fn assemble(&self, stamp: &Bytes) -> Vec<Bytes> {
+    pub(super) fn assemble(&self, stamp: &Stamp) -> Vec<Bytes> {
         let body = &self.body;
         let stamps = self.ops.iter().filter(|op| matches!(op, Op::Stamp)).count();
-        let shared_stamp = stamps.saturating_mul(stamp.len()) > body.len().saturating_add(STAMPS_BEYOND_BODY);
+        let shared = stamps.saturating_mul(stamp.len()) > body.len().saturating_add(STAMPS_BEYOND_BODY);
+        let shared = shared.then(|| stamp.encoded());
         let source = |op: &Op| match *op {
             Op::Head { tag, len } => Source::Head(tag, len),
-            Op::Stamp if shared_stamp => Source::Slice(stamp, stamp),
-            Op::Stamp => Source::Copy(stamp),
+            Op::Stamp => shared.as_ref().map_or(Source::Stamp, |shared| Source::Slice(shared, shared)),
             // A range always lies in the body: `input` found it there.
             Op::Input { start, end } => match body.get(start as usize..end as usize).unwrap_or_default() {
                 short if short.len() < COPY_BELOW => Source::Copy(short),
@@ -148,6 +149,7 @@ impl Plan {
         for op in &self.ops {
             match source(op) {
                 Source::Head(_, len) => owned_len = owned_len.saturating_add(head_len(len)),
+                Source::Stamp => owned_len = owned_len.saturating_add(stamp.len()),
                 Source::Copy(bytes) => owned_len = owned_len.saturating_add(bytes.len()),
                 Source::Slice(..) => slices = slices.saturating_add(1),
             }
@@ -160,6 +162,7 @@ impl Plan {
                     owned.put_u8(tag);
                     put_varint(&mut owned, u64::from(len));
                 }
+                Source::Stamp => stamp.write(&mut owned),
                 Source::Copy(bytes) => owned.put_slice(bytes),
                 Source::Slice(whole, part) => {
                     if !owned.is_empty() {
@@ -182,6 +185,8 @@ impl Plan {
 enum Source<'a> {
     /// A tag and a length, to be written.
     Head(u8, u32),
+    /// The verified attributes, to be written.
+    Stamp,
     /// Bytes to be copied.
     Copy(&'a [u8]),
     /// A whole and the part of it that is shared.

@@ -81,6 +81,25 @@ fn the_stamp_is_resource_attributes() {
     assert!(Stamp::new([]).encoded().is_empty());
 }
 
+/// Scenario: attributes whose keys are shared, are not, stand behind the 255th, or have values just around the
+/// lengths where a head grows by a byte.
+/// Guarantees: what is written is the same as with own keys, and as long as it says; shared keys take one byte.
+#[test]
+fn shared_keys_write_the_same() {
+    let texts: Vec<String> = [0, 100, 127, 128, 16_384].iter().map(|len| "x".repeat(*len)).collect();
+    let values = |key| texts.iter().map(move |text| (key, Value::String(text)));
+    let many: Vec<String> = (0..300).map(|number| format!("key.{number}")).collect();
+    let keys = SharedKeys::new(many.iter().map(String::as_str));
+    for key in ["key.0", "key.254", "key.255", "key.299", "another"] {
+        let (own, shared) = (Stamp::new(values(key)), Stamp::with_keys(&keys, values(key)));
+        assert_eq!(shared.encoded(), own.encoded(), "{key}");
+        assert_eq!((shared.len(), own.len()), (own.encoded().len(), own.encoded().len()), "{key}");
+        let saved = if key == "key.0" || key == "key.254" { texts.len() * (key.len() + 1) } else { 0 };
+        assert_eq!(own.heap() - shared.heap(), saved, "{key}");
+        assert_eq!(Resource::decode(&shared.encoded()[..]).unwrap().attributes.len(), texts.len(), "{key}");
+    }
+}
+
 /// Scenario: resources that are absent, empty, or in several entries.
 /// Guarantees: every entry leaves with exactly one resource that has the stamp.
 #[test]

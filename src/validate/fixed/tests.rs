@@ -24,7 +24,7 @@ fn load(text: &str) -> Result<Fixed, BuildError> {
 }
 
 fn load_file(path: &Path) -> Result<Fixed, BuildError> {
-    let identity = IdentityPolicy::new("gitlab-ci-runner");
+    let identity = IdentityPolicy::new("gitlab-ci-runner").keeping_claims();
     Fixed::load(path, identity, Arc::new(Digester::random()), Arc::new(Metrics::new()))
 }
 
@@ -65,7 +65,7 @@ async fn the_list_decides() {
     let Verdict::Allow(first) = judge(&fixed, "r1", "j1").await else { panic!() };
     assert_eq!(first.identity.trace_id().unwrap().to_string(), TRACE);
     let claims = Claims { job_id: Some(42), project_path: Some("a/b".into()), ..Claims::default() };
-    assert_eq!(*first.identity.claims(), claims);
+    assert_eq!(first.identity.claims(), Some(&claims));
     assert_eq!((first.max_age, first.expires_at), (Some(Duration::from_mins(1)), Some(8_106_705_600)));
     let Verdict::Allow(second) = judge(&fixed, "r2", "j2").await else { panic!() };
     assert_eq!((second.max_age, second.expires_at), (None, None));
@@ -172,7 +172,10 @@ async fn json_and_other_spellings() {
     }] });
     let fixed = load(&list.to_string()).unwrap();
     let Verdict::Allow(allowed) = judge(&fixed, "r", "j").await else { panic!() };
-    assert_eq!((allowed.identity.claims().job_id, allowed.expires_at), (Some(7), Some(7_900_000_000)));
+    assert_eq!(
+        (allowed.identity.claims().unwrap().job_id, allowed.expires_at),
+        (Some(7), Some(7_900_000_000))
+    );
     let empty = load("tokens: []\n").unwrap();
     assert!(matches!(judge(&empty, "r", "j").await, Verdict::Deny(Denial::Unauthenticated)));
 }

@@ -46,7 +46,7 @@ impl World {
             OidcProvider { keys_file, ..provider }
         });
         let config = config::Oidc { providers: providers.collect() };
-        let policy = IdentityPolicy::new("of-all");
+        let policy = IdentityPolicy::new("of-all").keeping_claims();
         let oidc =
             Oidc::new(&config, &[], policy, Arc::clone(&digester), Arc::new(Metrics::new()), None).unwrap();
         Self { oidc, key, digester, _folder: folder }

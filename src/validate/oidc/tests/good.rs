@@ -55,7 +55,7 @@ fn a_gitlab_ci_id_token() {
         runner_id: Some(1),
         ..crate::validate::Claims::default()
     };
-    assert_eq!(identity.claims(), &expected);
+    assert_eq!(identity.claims(), Some(&expected));
     assert_eq!(identity.trace_id(), None);
     assert!(identity.job_key().is_some());
     let stamp = Stamp::new([
