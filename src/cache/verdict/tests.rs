@@ -132,6 +132,16 @@ fn question(pair: u32) -> Question {
     }
 }
 
+impl Cached<Arc<Script>> {
+    /// What `validate` does, and where the answer is from.
+    async fn judge(&self, question: &Question) -> (&'static str, Answer) {
+        match self.recall(question) {
+            Some((source, verdict)) => (source, Ok(verdict)),
+            None => self.ask(question).await,
+        }
+    }
+}
+
 /// Asks about a pair and puts the answer in few words: where from, and what.
 async fn ask(cached: &Cached<Arc<Script>>, pair: u32) -> (&'static str, &'static str) {
     let (source, answer) = cached.judge(&question(pair)).await;
