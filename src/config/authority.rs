@@ -64,7 +64,7 @@ settings! {
     pub struct Cache {
         /// Most positive verdicts kept; past it, the ones go that were not asked for longest.
         max_entries: u64 = 100_000;
-        /// Most memory for positive verdicts, with all that they hold (about 1 KiB each); the same go.
+        /// Most memory for positive verdicts, with all that they hold (about 400 bytes each, in transparent mode 800); the same go.
         max_size: ByteSize = ByteSize(128 << 20);
         /// Longest time that a positive verdict is kept, whatever the authority says.
         max_ttl: Duration = Duration::from_mins(5), as "super::units::duration";
