@@ -11,7 +11,7 @@ use spangate_otlp::otlp::{
     compression::{self, Encoding, InflateCaps},
     inspect::{Depth, Inspection, Rules, inspect},
     json,
-    rewrite::{Policy, ProtectedKeys, Rewritten, Stamp, Value, rewrite},
+    rewrite::{Policy, ProtectedKeys, Rewritten, SharedKeys, Stamp, Value, rewrite},
     signal::Signal,
 };
 
@@ -217,7 +217,7 @@ impl Job {
                 strip_items: false,
                 max_item_size,
             },
-            stamp: Stamp::new(VERIFIED),
+            stamp: Stamp::with_keys(&SharedKeys::new(VERIFIED.map(|(key, _)| key)), VERIFIED),
         }
     }
 

@@ -133,11 +133,17 @@ impl Plan {
     pub(super) fn assemble(&self, stamp: &Stamp) -> Vec<Bytes> {
         let body = &self.body;
         let stamps = self.ops.iter().filter(|op| matches!(op, Op::Stamp)).count();
-        let shared = stamps.saturating_mul(stamp.len()) > body.len().saturating_add(STAMPS_BEYOND_BODY);
-        let shared = shared.then(|| stamp.encoded());
+        let outweighs = stamps.saturating_mul(stamp.len()) > body.len().saturating_add(STAMPS_BEYOND_BODY);
+        // For one place it is written where it belongs; for several once, to be copied or, if it would outweigh the
+        // body, to be shared.
+        let whole = (stamps > 1).then(|| stamp.encoded());
         let source = |op: &Op| match *op {
             Op::Head { tag, len } => Source::Head(tag, len),
-            Op::Stamp => shared.as_ref().map_or(Source::Stamp, |shared| Source::Slice(shared, shared)),
+            Op::Stamp => match &whole {
+                None => Source::Stamp,
+                Some(whole) if outweighs => Source::Slice(whole, whole),
+                Some(whole) => Source::Copy(whole),
+            },
             // A range always lies in the body: `input` found it there.
             Op::Input { start, end } => match body.get(start as usize..end as usize).unwrap_or_default() {
                 short if short.len() < COPY_BELOW => Source::Copy(short),

@@ -17,40 +17,46 @@ pub enum Value<'a> {
     String(&'a str),
 }
 
-/// Keys that many stamps share.
+/// Keys that many stamps share, each encoded as `KeyValue.key`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SharedKeys(Arc<Vec<Box<str>>>);
+pub struct SharedKeys(Arc<Vec<Box<[u8]>>>);
 
 impl SharedKeys {
     /// These keys. More than 255 are of no use: those behind stand in each stamp itself.
     #[must_use]
     pub fn new<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
-        Self(Arc::new(keys.into_iter().map(Box::from).collect()))
+        let mut field = BytesMut::new();
+        let encoded = keys.into_iter().map(|key| {
+            field.clear();
+            put_bytes(&mut field, 1, key.as_bytes());
+            Box::from(&field[..])
+        });
+        Self(Arc::new(encoded.collect()))
     }
 
-    fn place(&self, key: &str) -> Option<u8> {
-        let place = self.0.iter().position(|known| **known == *key)?;
+    fn place(&self, key_field: &[u8]) -> Option<u8> {
+        let place = self.0.iter().position(|known| **known == *key_field)?;
         u8::try_from(place).ok().filter(|place| *place != OWN_KEY)
     }
 }
 
-/// In place of a shared key's place: the key follows, its length first.
+/// In place of a shared key's place: the encoded key follows, its length first.
 const OWN_KEY: u8 = u8::MAX;
 
 /// The verified attributes of one verdict as `Resource.attributes` fields, their values encoded once.
 #[derive(Clone, Debug, Default)]
 pub struct Stamp {
     keys: SharedKeys,
-    /// For each attribute: the place of its key, the length of its `AnyValue`, the `AnyValue`.
+    /// For each attribute: the place of its key, `KeyValue.value` as it is written.
     packed: Box<[u8]>,
     /// Length of the fields, written out.
     len: u32,
 }
 
-/// One attribute of a stamp.
+/// One attribute of a stamp: the two fields of its `KeyValue`.
 struct Attribute<'a> {
     key: &'a [u8],
-    any_value: &'a [u8],
+    value: &'a [u8],
 }
 
 impl Stamp {
@@ -66,8 +72,10 @@ impl Stamp {
         keys: &SharedKeys,
         attributes: impl IntoIterator<Item = (&'a str, Value<'a>)>,
     ) -> Self {
-        let [mut packed, mut any_value] = [256, 64].map(BytesMut::with_capacity);
+        let [mut packed, mut key_field, mut any_value] = [256, 64, 64].map(BytesMut::with_capacity);
         for (key, value) in attributes {
+            key_field.clear();
+            put_bytes(&mut key_field, 1, key.as_bytes());
             any_value.clear();
             match value {
                 Value::Int(number) => {
@@ -76,18 +84,18 @@ impl Stamp {
                 }
                 Value::String(text) => put_bytes(&mut any_value, 1, text.as_bytes()),
             }
-            if let Some(place) = keys.place(key) {
+            if let Some(place) = keys.place(&key_field) {
                 packed.put_u8(place);
             } else {
                 packed.put_u8(OWN_KEY);
-                put_varint(&mut packed, key.len() as u64);
-                packed.put_slice(key.as_bytes());
+                put_varint(&mut packed, key_field.len() as u64);
+                packed.put_slice(&key_field);
             }
-            put_varint(&mut packed, any_value.len() as u64);
-            packed.put_slice(&any_value);
+            put_bytes(&mut packed, 2, &any_value);
         }
         let mut stamp = Self { keys: keys.clone(), packed: packed.to_vec().into_boxed_slice(), len: 0 };
-        let len = stamp.attributes().map(|attribute| attribute.field().0).fold(0, usize::saturating_add);
+        let len =
+            stamp.attributes().map(|attribute| field_len(attribute.len())).fold(0, usize::saturating_add);
         stamp.len = u32::try_from(len).unwrap_or(u32::MAX);
         stamp
     }
@@ -121,15 +129,20 @@ impl Stamp {
     /// Writes [`Self::encoded`].
     pub(super) fn write(&self, out: &mut BytesMut) {
         for attribute in self.attributes() {
-            let (_, key_value) = attribute.field();
-            out.put_u8(1 << 3 | 2);
-            put_varint(out, key_value as u64);
-            put_bytes(out, 1, attribute.key);
-            put_bytes(out, 2, attribute.any_value);
+            match u8::try_from(attribute.len()) {
+                // Nearly always.
+                Ok(len @ ..0x80) => out.put_slice(&[TAG, len]),
+                _ => {
+                    out.put_u8(TAG);
+                    put_varint(out, attribute.len() as u64);
+                }
+            }
+            out.put_slice(attribute.key);
+            out.put_slice(attribute.value);
         }
     }
 
-    /// What was packed above; nothing else can stand there, so the ends of the reader are its end only.
+    /// What was packed above; nothing else can stand there, so that reading it never breaks off early.
     fn attributes(&self) -> impl Iterator<Item = Attribute<'_>> {
         let mut packed = Reader::new(&self.packed);
         std::iter::from_fn(move || {
@@ -137,18 +150,20 @@ impl Stamp {
             packed = packed.past(1)?;
             let key = match place {
                 OWN_KEY => packed.bytes().ok()?,
-                place => self.keys.0.get(usize::from(place))?.as_bytes(),
+                place => self.keys.0.get(usize::from(place))?,
             };
-            Some(Attribute { key, any_value: packed.bytes().ok()? })
+            let (_, behind) = packed.content()?;
+            let value = packed.upto(&behind);
+            packed = behind;
+            Some(Attribute { key, value })
         })
     }
 }
 
 impl Attribute<'_> {
-    /// Length of the whole field and of the `KeyValue` in it.
-    fn field(&self) -> (usize, usize) {
-        let key_value = field_len(self.key.len()).saturating_add(field_len(self.any_value.len()));
-        (field_len(key_value), key_value)
+    /// Length of the `KeyValue`.
+    fn len(&self) -> usize {
+        self.key.len().saturating_add(self.value.len())
     }
 }
 
@@ -160,6 +175,9 @@ impl PartialEq for Stamp {
 }
 
 impl Eq for Stamp {}
+
+/// The tag of `Resource.attributes`.
+const TAG: u8 = 1 << 3 | 2;
 
 /// Length of a length-delimited field with a number below 16.
 fn field_len(content: usize) -> usize {

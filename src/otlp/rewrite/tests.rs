@@ -94,7 +94,7 @@ fn shared_keys_write_the_same() {
         let (own, shared) = (Stamp::new(values(key)), Stamp::with_keys(&keys, values(key)));
         assert_eq!(shared.encoded(), own.encoded(), "{key}");
         assert_eq!((shared.len(), own.len()), (own.encoded().len(), own.encoded().len()), "{key}");
-        let saved = if key == "key.0" || key == "key.254" { texts.len() * (key.len() + 1) } else { 0 };
+        let saved = if key == "key.0" || key == "key.254" { texts.len() * (key.len() + 3) } else { 0 };
         assert_eq!(own.heap() - shared.heap(), saved, "{key}");
         assert_eq!(Resource::decode(&shared.encoded()[..]).unwrap().attributes.len(), texts.len(), "{key}");
     }
