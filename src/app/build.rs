@@ -200,7 +200,7 @@ fn collector_tls(config: &Config) -> Result<Option<rustls::ClientConfig>, StartE
 /// An authority that nobody has asked yet.
 enum Asked {
     Gitlab(Box<Gitlab>),
-    Fixed(Fixed),
+    Fixed(Box<Fixed>),
 }
 
 /// `None` where nobody is configured and no listener needs anybody.
@@ -218,7 +218,8 @@ fn authority(
         Gitlab::new(&config.gitlab, identity, digester, Arc::clone(&lasting.metrics))
             .map(|gitlab| Asked::Gitlab(Box::new(gitlab)))
     } else {
-        Fixed::load(&config.fixed.file, identity, digester, Arc::clone(&lasting.metrics)).map(Asked::Fixed)
+        Fixed::load(&config.fixed.file, identity, digester, Arc::clone(&lasting.metrics))
+            .map(|fixed| Asked::Fixed(Box::new(fixed)))
     }
     .map(Some)
     .map_err(|error| StartError::new(error.to_string()))
@@ -242,7 +243,7 @@ pub(super) fn asker(config: &Config) -> Result<Asker, StartError> {
             ));
         }
         Some(Asked::Gitlab(gitlab)) => Arc::new(*gitlab),
-        Some(Asked::Fixed(fixed)) => Arc::new(fixed),
+        Some(Asked::Fixed(fixed)) => Arc::new(*fixed),
     };
     Ok(Asker {
         validator,

@@ -129,13 +129,12 @@ impl Stamp {
     /// Writes [`Self::encoded`].
     pub(super) fn write(&self, out: &mut BytesMut) {
         for attribute in self.attributes() {
-            match u8::try_from(attribute.len()) {
-                // Nearly always.
-                Ok(len @ ..0x80) => out.put_slice(&[TAG, len]),
-                _ => {
-                    out.put_u8(TAG);
-                    put_varint(out, attribute.len() as u64);
-                }
+            // Nearly always the length takes one byte.
+            if let Ok(len @ ..0x80) = u8::try_from(attribute.len()) {
+                out.put_slice(&[TAG, len]);
+            } else {
+                out.put_u8(TAG);
+                put_varint(out, attribute.len() as u64);
             }
             out.put_slice(attribute.key);
             out.put_slice(attribute.value);
