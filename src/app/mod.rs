@@ -4,6 +4,7 @@
 mod bearer;
 mod build;
 mod operator;
+mod unjudged;
 
 use std::{
     collections::BTreeMap,
@@ -299,10 +300,19 @@ impl Running {
         self.admin_token.store(admin_token);
         let built = prepared.take_over(&self.lasting);
         self.gateway.store(Arc::clone(&built.gateway));
+        self.lasting.metrics.forget_kept();
         for key in build::need_restart(&self.started_with, config) {
             tracing::warn!(
                 key,
                 "this key is not what the process was started with; it takes effect after a restart"
+            );
+        }
+        for (listener, kind) in unjudged::unjudged(&self.started_with, config) {
+            tracing::warn!(
+                listener,
+                kind,
+                "no authority knows these credentials any more, and the listener takes them until a restart: \
+                 their senders get 503"
             );
         }
         *current = built;

@@ -18,7 +18,7 @@ use crate::{config, config::AttributeSet, metrics::Metrics, telemetry::RateCap};
 use super::{
     Allowed, BuildError, IdentityPolicy, Question, Undetermined, Validator, Verdict,
     cache_control::Stale,
-    credentials::Digester,
+    credentials::{Digester, Kind},
     jwks::{Fit, KeySource},
     signer::unix_seconds,
 };
@@ -142,11 +142,20 @@ impl Oidc {
     /// Everything that can be told without a key, which is never an approval.
     fn without_key<'t>(&self, token: &'t [u8], now: u64) -> Result<(Token<'t>, &Provider, u64), Refusal> {
         let token = Token::read(token)?;
-        let issuer = token.text("iss").ok_or(Refusal::Issuer)?;
-        let provider =
-            self.providers.iter().find(|provider| provider.issuer() == issuer).ok_or(Refusal::Issuer)?;
+        let provider = self.find(&token).ok_or(Refusal::Issuer)?;
         let expires_at = provider.refuse_early(&token, now, LEEWAY)?;
         Ok((token, provider, expires_at))
+    }
+
+    /// The provider whose token this says it is, for an operator who has several; nothing else of a token is shown.
+    fn named_by(&self, question: &Question) -> Option<&str> {
+        let token = Token::read(question.credentials.bearer()?).ok()?;
+        self.find(&token).map(Provider::issuer)
+    }
+
+    fn find(&self, token: &Token<'_>) -> Option<&Provider> {
+        let issuer = token.text("iss")?;
+        self.providers.iter().find(|provider| provider.issuer() == issuer)
     }
 
     fn tell_refusal(&self, question: &Question, refusal: Refusal) {
@@ -154,6 +163,7 @@ impl Oidc {
             tracing::info!(
                 correlation_id = %question.correlation_id,
                 credentials = %question.credentials.digest(),
+                issuer = self.named_by(question),
                 error_message = %refusal,
                 suppressed,
                 "a bearer token was refused"
@@ -166,7 +176,9 @@ impl Oidc {
             tracing::warn!(
                 correlation_id = %question.correlation_id,
                 credentials = %question.credentials.digest(),
+                issuer = self.named_by(question),
                 error_message = %trouble,
+                hint = trouble.remedy(Kind::Bearer),
                 suppressed,
                 "no key at hand can tell whether a bearer token is good"
             );

@@ -208,7 +208,7 @@ impl Subject<'_> {
                 asked,
                 verdict: Outcome::Undetermined,
                 why: trouble.to_string(),
-                hint: hint_undetermined(&trouble),
+                hint: trouble.remedy(Kind::Pair),
                 sender_gets: Some((&Rejection::Undetermined(trouble)).into()),
                 kept: Kept::not(
                     "never kept; a gateway that knows the pair may serve it from its cache meanwhile",
@@ -291,27 +291,5 @@ impl Subject<'_> {
         let is_same = read.is_some_and(|id| shown.value == id || shown.value == *id.to_string());
         let from = if is_same { format!("{from}, of the answer or of the job token") } else { from };
         Attribute { key: shown.key.to_owned(), value: shown.value, from }
-    }
-}
-
-fn hint_undetermined(trouble: &Undetermined) -> &'static str {
-    match trouble {
-        Undetermined::Timeout => "GitLab is slow, or nothing answers at gitlab.url; see gitlab.timeout",
-        Undetermined::Unreachable(_) => "name, address, network, certificate (gitlab.url, gitlab.ca_file)",
-        Undetermined::Throttled => "take the gateway's addresses out of GitLab's rate limits",
-        Undetermined::Status(404) => {
-            "a GitLab without this endpoint, or another gitlab.url (relative URL root?)"
-        }
-        Undetermined::Status(300..=399) => {
-            "a redirect, which is not followed: gitlab.url must be GitLab's own address"
-        }
-        Undetermined::Status(_) => "GitLab's own trouble: its log has the correlation id",
-        Undetermined::BadAnswer(_) | Undetermined::ForeignRefusal => {
-            "something else answers in GitLab's place, or its endpoint breaks the contract: spangate conform"
-        }
-        Undetermined::Busy => "gitlab.max_concurrency and gitlab.max_queue",
-        Undetermined::BreakerOpen(_) | Undetermined::Paused(_) => "wait a few seconds and ask again",
-        Undetermined::UnknownKey => "wait half a minute and ask again",
-        Undetermined::NoAuthority => "set gitlab.url or fixed.file",
     }
 }

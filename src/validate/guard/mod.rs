@@ -178,6 +178,11 @@ impl<V: Validator> Validator for Guard<V> {
             answer
         })
     }
+
+    fn record_entries(&self) {
+        self.show_breaker();
+        self.inner.record_entries();
+    }
 }
 
 /// What an answer says about the authority's health; see [`breaker`] for what counts and why.
