@@ -118,6 +118,30 @@ pub fn check(config: &Config) -> Result<(), Vec<String>> {
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
+/// What can be served with and will not work: own certificates that are out of their time. A file that can't be
+/// read is for [`check`] to tell.
+#[must_use]
+pub fn warnings(config: &Config) -> Vec<String> {
+    let of_listeners = config.listeners.iter().enumerate().filter_map(|(index, listener)| {
+        Some((format!("listeners.{index}.tls.cert_file"), &listener.tls.as_ref()?.cert_file))
+    });
+    let to_collector = ("collector.tls.cert_file".to_owned(), &config.collector.tls.cert_file);
+    of_listeners
+        .chain([to_collector])
+        .filter(|(_, path)| !path.as_os_str().is_empty())
+        .filter_map(|(key, path)| {
+            let problem = tls::out_of_time(path).ok()??;
+            Some(format!("{key}: {problem}: whoever checks it will refuse the connection"))
+        })
+        .collect()
+}
+
+fn tell_warnings(config: &Config) {
+    for warning in warnings(config) {
+        tracing::warn!("{warning}; write a new one there and send SIGHUP");
+    }
+}
+
 /// Builds everything that the configuration names, binds the listeners and serves.
 ///
 /// # Errors
@@ -149,6 +173,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         running.serve_runners(listener, &config, &connections).await?;
     }
     running.await_keys();
+    tell_warnings(&config);
     running.health.set_started();
     Ok(running)
 }
@@ -301,6 +326,7 @@ impl Running {
         let built = prepared.take_over(&self.lasting);
         self.gateway.store(Arc::clone(&built.gateway));
         self.lasting.metrics.forget_kept();
+        tell_warnings(config);
         for key in build::need_restart(&self.started_with, config) {
             tracing::warn!(
                 key,
