@@ -51,16 +51,7 @@ impl Bearer {
             return Ok(None);
         }
         let policy = IdentityPolicy::from_config(config);
-        let oidc = Oidc::new(
-            &config.oidc,
-            &config.attributes.sets,
-            policy.clone(),
-            Arc::clone(&lasting.digester),
-            Arc::clone(&lasting.metrics),
-            before.map(|before| &*before.oidc),
-        )
-        .map_err(|problems| StartError(problems.iter().map(ToString::to_string).collect()))?;
-        let oidc = Arc::new(oidc);
+        let oidc = Arc::new(providers(config, lasting, before.map(|before| &*before.oidc))?);
         let files = digests(&config.oidc.key_files());
         let made_of = Parts { config: config.oidc.clone(), policy, files };
         let kept = before.filter(|before| before.made_of == made_of).map(|before| Arc::clone(&before.cached));
@@ -81,6 +72,23 @@ impl Bearer {
     pub(super) fn settled(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
         self.oidc.settled()
     }
+}
+
+/// The providers without a cache; keys of `before` are kept where they come from the same place.
+pub(super) fn providers(
+    config: &Config,
+    lasting: &Lasting,
+    before: Option<&Oidc>,
+) -> Result<Oidc, StartError> {
+    Oidc::new(
+        &config.oidc,
+        &config.attributes.sets,
+        IdentityPolicy::from_config(config),
+        Arc::clone(&lasting.digester),
+        Arc::clone(&lasting.metrics),
+        before,
+    )
+    .map_err(|problems| StartError(problems.iter().map(ToString::to_string).collect()))
 }
 
 impl Prepared {

@@ -30,7 +30,8 @@ use crate::{
     tls,
     validate::{
         IdentityPolicy, Validator,
-        credentials::{Digester, HeaderNames},
+        credentials::{Digester, HeaderNames, Kind},
+        oidc::Oidc,
     },
 };
 
@@ -75,7 +76,7 @@ pub struct Running {
 #[derive(Debug)]
 pub struct Asker {
     /// Who says yes or no.
-    pub validator: Arc<dyn Validator>,
+    pub authority: Questioned,
     /// Digests credentials.
     pub digester: Arc<Digester>,
     /// Where credentials stand.
@@ -88,13 +89,22 @@ pub struct Asker {
     pub protected_prefixes: Vec<String>,
 }
 
-/// Builds what answers for credentials. It opens files and no socket.
+/// Who is asked: another authority for each kind of credentials.
+#[derive(Debug)]
+pub enum Questioned {
+    /// Knows token pairs.
+    Pairs(Arc<dyn Validator>),
+    /// Knows bearer tokens, and says what is wrong with one.
+    Bearers(Oidc),
+}
+
+/// Builds what answers for credentials of a kind. It opens files and no socket.
 ///
 /// # Errors
 /// [`StartError`] with every file or key that can't be used.
-pub fn asker(config: &Config) -> Result<Asker, StartError> {
+pub fn asker(config: &Config, kind: Kind) -> Result<Asker, StartError> {
     tls::install_provider();
-    build::asker(config)
+    build::asker(config, kind)
 }
 
 /// What start does, without binding an address: every file is read, every URL and every key checked.

@@ -15,28 +15,21 @@ pub fn run(args: &ConfigArgs) -> u8 {
 }
 
 fn check(args: &ConfigArgs, out: &mut impl Write, errors: &mut impl Write) -> u8 {
-    let mut warnings = Vec::new();
-    let mistakes = match args.load() {
-        Err(mistakes) => mistakes.0.iter().map(ToString::to_string).collect(),
-        // Files are tried only for a configuration that is sound: else they may not be the ones that are meant.
-        Ok(config) => match app::check(&config) {
-            Err(problems) => problems.iter().map(|problem| format!("{}: {problem}", args.name())).collect(),
-            Ok(()) => {
-                warnings = app::warnings(&config);
-                Vec::new()
-            }
-        },
+    // Files are tried only for a configuration that is sound: else they may not be the ones that are meant.
+    let (mistakes, warnings) = match args.load() {
+        Err(mistakes) => (mistakes.0.iter().map(ToString::to_string).collect(), Vec::new()),
+        Ok(config) => {
+            let named = |problem| format!("{}: {problem}", args.name());
+            let problems: Vec<_> = app::check(&config).err().into_iter().flatten().map(named).collect();
+            let named = |warning| format!("{}: warning: {warning}", args.name());
+            (problems, app::warnings(&config).into_iter().map(named).collect())
+        }
     };
     // A closed pipe does not change the verdict.
-    let warned =
-        warnings.iter().try_for_each(|warning| writeln!(errors, "{}: warning: {warning}", args.name()));
-    let _ignored = warned.and_then(|()| {
-        if mistakes.is_empty() {
-            writeln!(out, "{}: the configuration can be used", args.name())
-        } else {
-            mistakes.iter().try_for_each(|mistake| writeln!(errors, "{mistake}"))
-        }
-    });
+    let told = mistakes.iter().chain(&warnings).try_for_each(|line| writeln!(errors, "{line}"));
+    if mistakes.is_empty() {
+        let _ignored = told.and_then(|()| writeln!(out, "{}: the configuration can be used", args.name()));
+    }
     if mistakes.is_empty() { 0 } else { EXIT_USAGE }
 }
 

@@ -18,7 +18,7 @@ use crate::{config, config::AttributeSet, metrics::Metrics, telemetry::RateCap};
 use super::{
     Allowed, BuildError, IdentityPolicy, Question, Undetermined, Validator, Verdict,
     cache_control::Stale,
-    credentials::{Digester, Kind},
+    credentials::{Credentials, Digester, Kind},
     jwks::{Fit, KeySource},
     signer::unix_seconds,
 };
@@ -115,6 +115,18 @@ impl Oidc {
         }
     }
 
+    /// Judges one token with keys that are fetched for it, and says which check it failed: for an operator, never
+    /// for its sender.
+    ///
+    /// # Errors
+    /// [`Undetermined`] as for a sender, where no key can be had.
+    pub async fn explain(&self, question: &Question) -> Result<Result<Allowed, Refusal>, Undetermined> {
+        let token = question.credentials.bearer().ok_or(Undetermined::NoAuthority)?;
+        self.start();
+        self.settled().await;
+        self.examine(token, Instant::now().checked_add(WAIT).unwrap_or(question.deadline)).await
+    }
+
     async fn examine(&self, token: &[u8], end: Instant) -> Result<Result<Allowed, Refusal>, Undetermined> {
         let now = unix_seconds();
         let (token, provider, expires_at) = match self.without_key(token, now) {
@@ -147,9 +159,11 @@ impl Oidc {
         Ok((token, provider, expires_at))
     }
 
-    /// The provider whose token this says it is, for an operator who has several; nothing else of a token is shown.
-    fn named_by(&self, question: &Question) -> Option<&str> {
-        let token = Token::read(question.credentials.bearer()?).ok()?;
+    /// The issuer of the configured provider whose token this says it is, for an operator who has several; nothing
+    /// that a token says is shown.
+    #[must_use]
+    pub fn issuer_of(&self, credentials: &Credentials) -> Option<&str> {
+        let token = Token::read(credentials.bearer()?).ok()?;
         self.find(&token).map(Provider::issuer)
     }
 
@@ -163,7 +177,7 @@ impl Oidc {
             tracing::info!(
                 correlation_id = %question.correlation_id,
                 credentials = %question.credentials.digest(),
-                issuer = self.named_by(question),
+                issuer = self.issuer_of(&question.credentials),
                 error_message = %refusal,
                 suppressed,
                 "a bearer token was refused"
@@ -176,7 +190,7 @@ impl Oidc {
             tracing::warn!(
                 correlation_id = %question.correlation_id,
                 credentials = %question.credentials.digest(),
-                issuer = self.named_by(question),
+                issuer = self.issuer_of(&question.credentials),
                 error_message = %trouble,
                 hint = trouble.remedy(Kind::Bearer),
                 suppressed,
