@@ -56,6 +56,11 @@ impl Bearer {
         let made_of = Parts { config: config.oidc.clone(), policy, files };
         let kept = before.filter(|before| before.made_of == made_of).map(|before| Arc::clone(&before.cached));
         let keeps_cache = kept.is_some();
+        if before.is_some() && !keeps_cache {
+            tracing::warn!(
+                "the OpenID providers or what is written of their word changed: every bearer token is judged anew"
+            );
+        }
         let cached = kept.unwrap_or_else(|| {
             let (kinds, metrics) = (["bearer_positive", "bearer_negative"], Arc::clone(&lasting.metrics));
             Arc::new(Cached::counted_as(kinds, Arc::clone(&oidc), &config.cache, metrics))

@@ -194,6 +194,9 @@ impl Metrics {
         for reason in ["busy", "breaker_open", "paused"] {
             drop(metrics.authority_shed.get_or_create(&WhyLabels { reason }));
         }
+        for outcome in ["allow", "deny", "timeout", "unreachable", "throttled", "status", "bad_answer"] {
+            drop(metrics.authority_requests.get_or_create(&OutcomeLabels { outcome }));
+        }
         for outcome in ["ok", "timeout", "unreachable", "status", "bad_answer"] {
             drop(metrics.jwks_fetches.get_or_create(&OutcomeLabels { outcome }));
         }

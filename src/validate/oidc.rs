@@ -20,6 +20,7 @@ use super::{
     cache_control::Stale,
     credentials::{Credentials, Digester, Kind},
     jwks::{Fit, KeySource},
+    refusal_row::RefusalRow,
     signer::unix_seconds,
 };
 
@@ -40,6 +41,7 @@ pub struct Oidc {
     policy: IdentityPolicy,
     digester: Arc<Digester>,
     metrics: Arc<Metrics>,
+    refusals: RefusalRow,
     log_cap: RateCap,
 }
 
@@ -79,7 +81,14 @@ impl Oidc {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(Self { providers, policy, digester, metrics, log_cap: RateCap::new(LINES_PER_SECOND) })
+        Ok(Self {
+            providers,
+            policy,
+            digester,
+            metrics,
+            refusals: RefusalRow::default(),
+            log_cap: RateCap::new(LINES_PER_SECOND),
+        })
     }
 
     /// Begins to fetch keys; harmless when called again. Needs a runtime.
@@ -103,9 +112,13 @@ impl Oidc {
         let end =
             Instant::now().checked_add(WAIT).map_or(question.deadline, |end| end.min(question.deadline));
         match self.examine(token, end).await {
-            Ok(Ok(allowed)) => Ok(Verdict::Allow(allowed)),
+            Ok(Ok(allowed)) => {
+                self.refusals.ended();
+                Ok(Verdict::Allow(allowed))
+            }
             Ok(Err(refusal)) => {
                 self.tell_refusal(question, refusal);
+                self.count_refusal(refusal);
                 Ok(Verdict::Deny(refusal.denial()))
             }
             Err(trouble) => {
@@ -181,6 +194,17 @@ impl Oidc {
                 error_message = %refusal,
                 suppressed,
                 "a bearer token was refused"
+            );
+        }
+    }
+
+    /// A wrong audience or claim in the configuration refuses everybody, one token like the other.
+    fn count_refusal(&self, refusal: Refusal) {
+        if let Some(row) = self.refusals.refused(Instant::now()) {
+            tracing::warn!(
+                error_message = %refusal,
+                "{row} bearer tokens were refused and none was good: if their senders are ours, check `audiences`, \
+                 `require` and `algorithms` of oidc.providers with spangate explain --bearer-token-file"
             );
         }
     }
