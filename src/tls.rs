@@ -2,6 +2,7 @@
 //! It decides protocol versions and roots, and reads the names that a peer proved; never who may send.
 
 mod names;
+mod validity;
 
 use std::{
     fs,
@@ -25,7 +26,7 @@ use zeroize::Zeroizing;
 
 use crate::config::{ClientTls, ListenerTls, TlsVersion};
 
-pub use names::ClientNames;
+pub use self::{names::ClientNames, validity::out_of_time};
 
 /// Why TLS could not be set up; the text names the file and what to do.
 #[derive(Debug, thiserror::Error)]

@@ -51,20 +51,17 @@ impl Bearer {
             return Ok(None);
         }
         let policy = IdentityPolicy::from_config(config);
-        let oidc = Oidc::new(
-            &config.oidc,
-            &config.attributes.sets,
-            policy.clone(),
-            Arc::clone(&lasting.digester),
-            Arc::clone(&lasting.metrics),
-            before.map(|before| &*before.oidc),
-        )
-        .map_err(|problems| StartError(problems.iter().map(ToString::to_string).collect()))?;
-        let oidc = Arc::new(oidc);
+        let before_of = before.map(|before| &*before.oidc);
+        let oidc = Arc::new(providers(config, policy.clone(), lasting, before_of)?);
         let files = digests(&config.oidc.key_files());
         let made_of = Parts { config: config.oidc.clone(), policy, files };
         let kept = before.filter(|before| before.made_of == made_of).map(|before| Arc::clone(&before.cached));
         let keeps_cache = kept.is_some();
+        if before.is_some() && !keeps_cache {
+            tracing::warn!(
+                "the OpenID providers or what is written of their word changed: every bearer token is judged anew"
+            );
+        }
         let cached = kept.unwrap_or_else(|| {
             let (kinds, metrics) = (["bearer_positive", "bearer_negative"], Arc::clone(&lasting.metrics));
             Arc::new(Cached::counted_as(kinds, Arc::clone(&oidc), &config.cache, metrics))
@@ -81,6 +78,24 @@ impl Bearer {
     pub(super) fn settled(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
         self.oidc.settled()
     }
+}
+
+/// The providers without a cache; keys of `before` are kept where they come from the same place.
+pub(super) fn providers(
+    config: &Config,
+    policy: IdentityPolicy,
+    lasting: &Lasting,
+    before: Option<&Oidc>,
+) -> Result<Oidc, StartError> {
+    Oidc::new(
+        &config.oidc,
+        &config.attributes.sets,
+        policy,
+        Arc::clone(&lasting.digester),
+        Arc::clone(&lasting.metrics),
+        before,
+    )
+    .map_err(|problems| StartError(problems.iter().map(ToString::to_string).collect()))
 }
 
 impl Prepared {

@@ -22,7 +22,7 @@ use crate::{
         IdentityPolicy, Validator,
         attributes::{protected_keys, protected_prefixes},
         by_kind::ByKind,
-        credentials::{Digester, HeaderNames},
+        credentials::{Digester, HeaderNames, Kind},
         fixed::Fixed,
         gitlab::Gitlab,
         guard::{self, Guard},
@@ -32,7 +32,7 @@ use crate::{
 };
 
 use super::{
-    Asker, StartError,
+    Asker, Questioned, StartError,
     bearer::{self, Bearer},
 };
 
@@ -160,7 +160,7 @@ pub(super) fn gateway(
             let cached = Cached::new(guard(*gitlab, &health), &config.cache, Arc::clone(&lasting.metrics));
             (Some(Authority::Gitlab { cached: Arc::new(cached), health }), None)
         }
-        (_, Some(Asked::Fixed(fixed))) => (Some(Authority::Fixed(Arc::new(fixed))), None),
+        (_, Some(Asked::Fixed(fixed))) => (Some(Authority::Fixed(Arc::from(fixed))), None),
     };
     if before.is_some() && kept.is_none() {
         tracing::warn!(
@@ -226,7 +226,7 @@ fn authority(
 }
 
 /// The authority with nothing in front of it: every question is asked.
-pub(super) fn asker(config: &Config) -> Result<Asker, StartError> {
+pub(super) fn asker(config: &Config, kind: Kind) -> Result<Asker, StartError> {
     let unreadable = unreadable_files(config);
     if !unreadable.is_empty() {
         return Err(StartError(unreadable));
@@ -236,17 +236,21 @@ pub(super) fn asker(config: &Config) -> Result<Asker, StartError> {
         HeaderNames::from_config(&config.gitlab).map_err(|error| StartError::new(error.to_string()))?;
     // For an operator's eyes.
     let identity = IdentityPolicy::from_config(config).keeping_claims();
-    let validator: Arc<dyn Validator> = match authority(config, identity.clone(), &lasting)? {
-        None => {
-            return Err(StartError::new(
-                "no authority knows token pairs: set gitlab.url or fixed.file".into(),
-            ));
+    let nobody = |problem: &str| Err(StartError::new(problem.to_owned()));
+    let authority = if kind == Kind::Bearer {
+        if config.oidc.providers.is_empty() {
+            return nobody("no authority knows bearer tokens: set oidc.providers");
         }
-        Some(Asked::Gitlab(gitlab)) => Arc::new(*gitlab),
-        Some(Asked::Fixed(fixed)) => Arc::new(*fixed),
+        Questioned::Bearers(bearer::providers(config, identity.clone(), &lasting, None)?)
+    } else {
+        match authority(config, identity.clone(), &lasting)? {
+            None => return nobody("no authority knows token pairs: set gitlab.url or fixed.file"),
+            Some(Asked::Gitlab(gitlab)) => Questioned::Pairs(Arc::new(*gitlab)),
+            Some(Asked::Fixed(fixed)) => Questioned::Pairs(Arc::new(*fixed)),
+        }
     };
     Ok(Asker {
-        validator,
+        authority,
         digester: lasting.digester,
         names,
         identity,

@@ -4,6 +4,7 @@
 mod bearer;
 mod build;
 mod operator;
+mod unjudged;
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +30,8 @@ use crate::{
     tls,
     validate::{
         IdentityPolicy, Validator,
-        credentials::{Digester, HeaderNames},
+        credentials::{Digester, HeaderNames, Kind},
+        oidc::Oidc,
     },
 };
 
@@ -74,7 +76,7 @@ pub struct Running {
 #[derive(Debug)]
 pub struct Asker {
     /// Who says yes or no.
-    pub validator: Arc<dyn Validator>,
+    pub authority: Questioned,
     /// Digests credentials.
     pub digester: Arc<Digester>,
     /// Where credentials stand.
@@ -87,13 +89,22 @@ pub struct Asker {
     pub protected_prefixes: Vec<String>,
 }
 
-/// Builds what answers for credentials. It opens files and no socket.
+/// Who is asked: another authority for each kind of credentials.
+#[derive(Debug)]
+pub enum Questioned {
+    /// Knows token pairs.
+    Pairs(Arc<dyn Validator>),
+    /// Knows bearer tokens, and says what is wrong with one.
+    Bearers(Oidc),
+}
+
+/// Builds what answers for credentials of a kind. It opens files and no socket.
 ///
 /// # Errors
 /// [`StartError`] with every file or key that can't be used.
-pub fn asker(config: &Config) -> Result<Asker, StartError> {
+pub fn asker(config: &Config, kind: Kind) -> Result<Asker, StartError> {
     tls::install_provider();
-    build::asker(config)
+    build::asker(config, kind)
 }
 
 /// What start does, without binding an address: every file is read, every URL and every key checked.
@@ -115,6 +126,30 @@ pub fn check(config: &Config) -> Result<(), Vec<String>> {
         problems.extend(build::gateway(config, &lasting, None).err().into_iter().flat_map(|error| error.0));
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// What can be served with and will not work: own certificates that are out of their time. A file that can't be
+/// read is for [`check`] to tell.
+#[must_use]
+pub fn warnings(config: &Config) -> Vec<String> {
+    let of_listeners = config.listeners.iter().enumerate().filter_map(|(index, listener)| {
+        Some((format!("listeners.{index}.tls.cert_file"), &listener.tls.as_ref()?.cert_file))
+    });
+    let to_collector = ("collector.tls.cert_file".to_owned(), &config.collector.tls.cert_file);
+    of_listeners
+        .chain([to_collector])
+        .filter(|(_, path)| !path.as_os_str().is_empty())
+        .filter_map(|(key, path)| {
+            let problem = tls::out_of_time(path).ok()??;
+            Some(format!("{key}: {problem}: whoever checks it will refuse the connection"))
+        })
+        .collect()
+}
+
+fn tell_warnings(config: &Config) {
+    for warning in warnings(config) {
+        tracing::warn!("{warning}; write a new one there and send SIGHUP");
+    }
 }
 
 /// Builds everything that the configuration names, binds the listeners and serves.
@@ -148,6 +183,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         running.serve_runners(listener, &config, &connections).await?;
     }
     running.await_keys();
+    tell_warnings(&config);
     running.health.set_started();
     Ok(running)
 }
@@ -299,10 +335,20 @@ impl Running {
         self.admin_token.store(admin_token);
         let built = prepared.take_over(&self.lasting);
         self.gateway.store(Arc::clone(&built.gateway));
+        self.lasting.metrics.forget_kept();
+        tell_warnings(config);
         for key in build::need_restart(&self.started_with, config) {
             tracing::warn!(
                 key,
                 "this key is not what the process was started with; it takes effect after a restart"
+            );
+        }
+        for (listener, kind) in unjudged::unjudged(&self.started_with, config) {
+            tracing::warn!(
+                listener,
+                kind,
+                "no authority knows these credentials any more, and the listener takes them until a restart: \
+                 their senders get 503"
             );
         }
         *current = built;

@@ -31,13 +31,13 @@ pub enum Command {
         #[command(subcommand)]
         what: ConfigCommand,
     },
-    /// Ask the authority about one pair of tokens, and say what the gateway would do and why
+    /// Ask the authority about one pair of tokens or one bearer token, and say what the gateway would do and why
     ///
-    /// It asks once, with the configuration of the gateway, and prints verdict and reason, what the sender would
+    /// It asks once (for a bearer token: its provider for the keys), with the configuration of the gateway, and prints verdict and reason, what the sender would
     /// get, how long the verdict would be kept, the trace that spans must belong to, the attributes that would be
     /// written, the keys that would be taken away and the limits. Tokens are never printed.
     ///
-    /// Exit codes: 0 the pair is let in; 1 it is refused; 2 that could not be found out (the sender would
+    /// Exit codes: 0 the sender is let in; 1 it is refused; 2 that could not be found out (the sender would
     /// get 503 or 429), or the command line can't be read; 64 the configuration or a file can't be used.
     Explain(ExplainArgs),
     /// Hold an endpoint of GitLab against the contract, check by check
@@ -115,11 +115,14 @@ pub struct ExplainArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
     /// File with the runner token; a line break at its end is no part of it
-    #[arg(long, value_name = "FILE")]
-    pub runner_token_file: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "bearer_token_file")]
+    pub runner_token_file: Option<PathBuf>,
     /// File with the job token; a line break at its end is no part of it
-    #[arg(long, value_name = "FILE")]
-    pub job_token_file: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "bearer_token_file")]
+    pub job_token_file: Option<PathBuf>,
+    /// File with a bearer token of one of oidc.providers, in place of the pair
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["runner_token_file", "job_token_file"])]
+    pub bearer_token_file: Option<PathBuf>,
     /// Print one JSON object in place of lines
     #[arg(long)]
     pub json: bool,
@@ -215,10 +218,19 @@ mod tests {
         match parse("spangate explain -c f --runner-token-file a --job-token-file b").unwrap() {
             Command::Explain(args) => {
                 assert_eq!((args.config.config, args.json), (Some(PathBuf::from("f")), false));
-                assert_eq!((args.runner_token_file, args.job_token_file), ("a".into(), "b".into()));
+                assert_eq!(
+                    (args.runner_token_file, args.job_token_file),
+                    (Some("a".into()), Some("b".into()))
+                );
             }
             other => panic!("{other:?}"),
         }
+        match parse("spangate explain --bearer-token-file a").unwrap() {
+            Command::Explain(args) => assert_eq!(args.bearer_token_file, Some("a".into())),
+            other => panic!("{other:?}"),
+        }
+        assert!(parse("spangate explain --bearer-token-file a --job-token-file b").is_err());
+        assert!(parse("spangate explain --job-token-file b").is_err());
         match parse("spangate conform --url https://g --runner-token-file a --job-token-file b --json")
             .unwrap()
         {

@@ -8,27 +8,28 @@ use crate::app;
 use super::args::{ConfigArgs, EXIT_USAGE};
 
 /// Reads and checks the configuration, then the files that it names. The result is the exit code: 0, or
-/// 64 with every mistake on stderr, one a line.
+/// 64 with every mistake on stderr, one a line. What would serve and not work is a warning there, and still a 0.
 #[must_use]
 pub fn run(args: &ConfigArgs) -> u8 {
     check(args, &mut io::stdout().lock(), &mut io::stderr().lock())
 }
 
 fn check(args: &ConfigArgs, out: &mut impl Write, errors: &mut impl Write) -> u8 {
-    let mistakes = match args.load() {
-        Err(mistakes) => mistakes.0.iter().map(ToString::to_string).collect(),
-        // Files are tried only for a configuration that is sound: else they may not be the ones that are meant.
-        Ok(config) => match app::check(&config) {
-            Err(problems) => problems.iter().map(|problem| format!("{}: {problem}", args.name())).collect(),
-            Ok(()) => Vec::new(),
-        },
+    // Files are tried only for a configuration that is sound: else they may not be the ones that are meant.
+    let (mistakes, warnings) = match args.load() {
+        Err(mistakes) => (mistakes.0.iter().map(ToString::to_string).collect(), Vec::new()),
+        Ok(config) => {
+            let named = |problem| format!("{}: {problem}", args.name());
+            let problems: Vec<_> = app::check(&config).err().into_iter().flatten().map(named).collect();
+            let named = |warning| format!("{}: warning: {warning}", args.name());
+            (problems, app::warnings(&config).into_iter().map(named).collect())
+        }
     };
     // A closed pipe does not change the verdict.
-    let _ignored = if mistakes.is_empty() {
-        writeln!(out, "{}: the configuration can be used", args.name())
-    } else {
-        mistakes.iter().try_for_each(|mistake| writeln!(errors, "{mistake}"))
-    };
+    let told = mistakes.iter().chain(&warnings).try_for_each(|line| writeln!(errors, "{line}"));
+    if mistakes.is_empty() {
+        let _ignored = told.and_then(|()| writeln!(out, "{}: the configuration can be used", args.name()));
+    }
     if mistakes.is_empty() { 0 } else { EXIT_USAGE }
 }
 
@@ -47,6 +48,36 @@ mod tests {
         let place = format!("{}/", dir.path().display());
         let plain = |bytes| String::from_utf8(bytes).unwrap().replace(&place, "");
         (code, plain(out), plain(errors))
+    }
+
+    /// Scenario: a listener whose certificate ended in 2020, one whose certificate begins in 4000, one in its time.
+    /// Guarantees: they can be used, and the first two are told with key, file and date.
+    #[test]
+    fn certificates_out_of_their_time_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        for (from, to, told) in [
+            (2010, 2020, Some("the certificate ended Wed, 01 Jan 2020 00:00:00 GMT")),
+            (4000, 4010, Some("the certificate is not good before Sat, 01 Jan 4000 00:00:00 GMT")),
+            (2010, 4000, None),
+        ] {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            params.not_before = rcgen::date_time_ymd(from, 1, 1);
+            params.not_after = rcgen::date_time_ymd(to, 1, 1);
+            std::fs::write(path("cert"), params.self_signed(&key).unwrap().pem()).unwrap();
+            std::fs::write(path("key"), key.serialize_pem()).unwrap();
+            let text = format!(
+                "gitlab: {{ url: https://x.example.com }}\ncollector: {{ endpoints: [http://c:1] }}\n\
+                 listeners: [{{ tls: {{ cert_file: {}, key_file: {} }} }}]\n",
+                path("cert"),
+                path("key")
+            );
+            let (code, _, errors) = run_with(&[], &text);
+            assert_eq!((code, errors.is_empty()), (0, told.is_none()), "{errors}");
+            let wanted = told.map(|told| format!("listeners.0.tls.cert_file: {}: {told}", path("cert")));
+            assert!(wanted.is_none_or(|wanted| errors.contains(&wanted)), "{errors}");
+        }
     }
 
     /// Scenario: a good configuration, one with two mistakes, a flag that mends and one that breaks.

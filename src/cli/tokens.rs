@@ -4,7 +4,7 @@
 use std::{fs::File, io::Read as _, path::Path};
 
 use anyhow::Context as _;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, header};
 use zeroize::Zeroizing;
 
 use crate::validate::credentials::HeaderNames;
@@ -44,6 +44,14 @@ pub(super) fn headers(names: &HeaderNames, runner_token: &[u8], job_token: &[u8]
         headers.insert(name.clone(), value);
     }
     Some(headers)
+}
+
+/// A bearer token as it stands in a request's head; `None` for bytes that no header can carry.
+pub(super) fn bearer_header(token: &[u8]) -> Option<HeaderMap> {
+    let value = Zeroizing::new([b"Bearer ", token].concat());
+    let mut value = HeaderValue::from_bytes(&value).ok()?;
+    value.set_sensitive(true);
+    Some(HeaderMap::from_iter([(header::AUTHORIZATION, value)]))
 }
 
 #[cfg(test)]

@@ -18,8 +18,8 @@ settings! {
         address: SocketAddr = SocketAddr::from(([0, 0, 0, 0], 4318)), as "super::units::address";
         /// Which signals it takes: traces, metrics, logs, profiles (v1development, not as JSON).
         signals: Vec<Signal> = vec![Signal::Traces];
-        /// Which kinds of credentials it takes: gitlab (a runner token and a job token); or, alone, mtls (a client
-        /// certificate) or none, both for GitLab's own services.
+        /// Which kinds of credentials it takes: gitlab (a runner token and a job token), oidc (a bearer token of one of
+        /// `oidc.providers`) or both; or, alone, mtls (a client certificate) or none, both for GitLab's own services.
         authentication: Vec<Authentication> = vec![Authentication::Gitlab];
         /// With mtls or none: which `service.name` resources may have, at least one; each must have one of them.
         service_names: Vec<String> = Vec::new();

@@ -194,6 +194,9 @@ impl Metrics {
         for reason in ["busy", "breaker_open", "paused"] {
             drop(metrics.authority_shed.get_or_create(&WhyLabels { reason }));
         }
+        for outcome in ["allow", "deny", "timeout", "unreachable", "throttled", "status", "bad_answer"] {
+            drop(metrics.authority_requests.get_or_create(&OutcomeLabels { outcome }));
+        }
         for outcome in ["ok", "timeout", "unreachable", "status", "bad_answer"] {
             drop(metrics.jwks_fetches.get_or_create(&OutcomeLabels { outcome }));
         }
@@ -305,9 +308,17 @@ impl Metrics {
         self.authority_breaker.set(state);
     }
 
-    /// The ages of providers' keys, by issuer; what is not among them is forgotten.
-    pub fn jwks_ages<'a>(&self, ages: impl Iterator<Item = (&'a str, Duration)>) {
+    /// What the authorities keep is not theirs any more, or another's: each scrape puts in what is there. Else the
+    /// last value of what a reload took away would stay for good, and look healthy.
+    pub fn forget_kept(&self) {
+        self.cache_entries.clear();
+        self.cache_size.clear();
         self.jwks_age.clear();
+        self.authority_breaker.set(0);
+    }
+
+    /// The ages of providers' keys, by issuer.
+    pub fn jwks_ages<'a>(&self, ages: impl Iterator<Item = (&'a str, Duration)>) {
         for (issuer, age) in ages.take(MAX_PROVIDERS) {
             self.jwks_age.get_or_create(&IssuerLabels { issuer: issuer.into() }).set(age.as_secs_f64());
         }

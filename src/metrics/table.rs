@@ -61,7 +61,7 @@ rows! {
     CACHE_SIZE: "gauge" "spangate_cache_size_bytes" { "kind": "positive, bearer_positive" } "Memory that positive verdicts take";
     CACHE_PURGES: "counter" "spangate_cache_purges_total" {} "Purges asked for on the admin listener";
     AUTHORITY_REQUESTS: "counter" "spangate_authority_requests_total" {
-        "outcome": "allow, deny, timeout, unreachable, throttled, status, bad_answer, no_authority"
+        "outcome": "allow, deny, timeout, unreachable, throttled, status, bad_answer"
     } "Questions to the authority";
     AUTHORITY_DURATION: "histogram" "spangate_authority_duration_seconds" {} "Time for one question to the authority";
     AUTHORITY_SHED: "counter" "spangate_authority_shed_total" { "reason": "busy, breaker_open, paused" }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{
     metrics::{Metrics, RequestRecord},
     telemetry,
-    validate::Denial,
+    validate::{Denial, Undetermined, credentials::Kind},
 };
 
 use super::{
@@ -142,6 +142,18 @@ impl Seen<'_> {
     }
 
     fn refusal_line(&self, gateway: &Gateway, rejection: &Rejection) {
+        if let Some(nobody @ Undetermined::NoAuthority) = cause(rejection)
+            && let Some(suppressed) = gateway.log_cap.allow(nobody.label())
+        {
+            tracing::warn!(
+                correlation_id = %self.arrival.correlation_id,
+                listener = %self.arrival.peer.listener,
+                hint = nobody.remedy(Kind::Trusted),
+                suppressed,
+                "this listener takes credentials that no authority knows since the configuration was read again: \
+                 all of its senders get 503; put the authority back and send SIGHUP, or restart"
+            );
+        }
         if let Some(suppressed) = gateway.log_cap.allow(self.outcome) {
             tracing::info!(
                 correlation_id = %self.arrival.correlation_id,
@@ -153,11 +165,20 @@ impl Seen<'_> {
                 http_status_code = self.status.as_u16(),
                 duration_s = self.duration.as_secs_f64(),
                 error_message = %rejection.status().message,
+                cause = cause(rejection).map(Undetermined::label),
                 client_names = self.client_names(rejection),
                 suppressed,
                 "request refused"
             );
         }
+    }
+}
+
+/// Why there is no verdict, which the sender is not told.
+fn cause(rejection: &Rejection) -> Option<&Undetermined> {
+    match rejection {
+        Rejection::Undetermined(cause) => Some(cause),
+        _ => None,
     }
 }
 

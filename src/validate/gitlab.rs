@@ -26,7 +26,7 @@ use crate::{
 use super::{
     Allowed, BuildError, Denial, IdentityPolicy, Question, Undetermined, Validator, Verdict,
     answer::{self, Head},
-    credentials::{Digester, HeaderNames, Pair},
+    credentials::{Digester, HeaderNames, Kind, Pair},
     job_token,
     refusal_row::RefusalRow,
     signer::{Signer, unix_seconds},
@@ -129,6 +129,7 @@ impl Gitlab {
                 correlation_id = %question.correlation_id,
                 credentials = %question.credentials.digest(),
                 error_message = %trouble,
+                hint = trouble.remedy(Kind::Pair),
                 suppressed,
                 "GitLab gave no verdict"
             );

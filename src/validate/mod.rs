@@ -19,6 +19,7 @@ pub mod oidc;
 mod openapi;
 pub(crate) mod probe;
 mod refusal_row;
+mod remedy;
 mod signer;
 mod timestamp;
 pub mod trusted;

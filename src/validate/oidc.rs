@@ -18,8 +18,9 @@ use crate::{config, config::AttributeSet, metrics::Metrics, telemetry::RateCap};
 use super::{
     Allowed, BuildError, IdentityPolicy, Question, Undetermined, Validator, Verdict,
     cache_control::Stale,
-    credentials::Digester,
+    credentials::{Credentials, Digester, Kind},
     jwks::{Fit, KeySource},
+    refusal_row::RefusalRow,
     signer::unix_seconds,
 };
 
@@ -40,6 +41,7 @@ pub struct Oidc {
     policy: IdentityPolicy,
     digester: Arc<Digester>,
     metrics: Arc<Metrics>,
+    refusals: RefusalRow,
     log_cap: RateCap,
 }
 
@@ -79,7 +81,14 @@ impl Oidc {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(Self { providers, policy, digester, metrics, log_cap: RateCap::new(LINES_PER_SECOND) })
+        Ok(Self {
+            providers,
+            policy,
+            digester,
+            metrics,
+            refusals: RefusalRow::default(),
+            log_cap: RateCap::new(LINES_PER_SECOND),
+        })
     }
 
     /// Begins to fetch keys; harmless when called again. Needs a runtime.
@@ -103,9 +112,13 @@ impl Oidc {
         let end =
             Instant::now().checked_add(WAIT).map_or(question.deadline, |end| end.min(question.deadline));
         match self.examine(token, end).await {
-            Ok(Ok(allowed)) => Ok(Verdict::Allow(allowed)),
+            Ok(Ok(allowed)) => {
+                self.refusals.ended();
+                Ok(Verdict::Allow(allowed))
+            }
             Ok(Err(refusal)) => {
                 self.tell_refusal(question, refusal);
+                self.count_refusal(refusal);
                 Ok(Verdict::Deny(refusal.denial()))
             }
             Err(trouble) => {
@@ -113,6 +126,18 @@ impl Oidc {
                 Err(trouble)
             }
         }
+    }
+
+    /// Judges one token with keys that are fetched for it, and says which check it failed: for an operator, never
+    /// for its sender.
+    ///
+    /// # Errors
+    /// [`Undetermined`] as for a sender, where no key can be had.
+    pub async fn explain(&self, question: &Question) -> Result<Result<Allowed, Refusal>, Undetermined> {
+        let token = question.credentials.bearer().ok_or(Undetermined::NoAuthority)?;
+        self.start();
+        self.settled().await;
+        self.examine(token, Instant::now().checked_add(WAIT).unwrap_or(question.deadline)).await
     }
 
     async fn examine(&self, token: &[u8], end: Instant) -> Result<Result<Allowed, Refusal>, Undetermined> {
@@ -142,11 +167,22 @@ impl Oidc {
     /// Everything that can be told without a key, which is never an approval.
     fn without_key<'t>(&self, token: &'t [u8], now: u64) -> Result<(Token<'t>, &Provider, u64), Refusal> {
         let token = Token::read(token)?;
-        let issuer = token.text("iss").ok_or(Refusal::Issuer)?;
-        let provider =
-            self.providers.iter().find(|provider| provider.issuer() == issuer).ok_or(Refusal::Issuer)?;
+        let provider = self.find(&token).ok_or(Refusal::Issuer)?;
         let expires_at = provider.refuse_early(&token, now, LEEWAY)?;
         Ok((token, provider, expires_at))
+    }
+
+    /// The issuer of the configured provider whose token this says it is, for an operator who has several; nothing
+    /// that a token says is shown.
+    #[must_use]
+    pub fn issuer_of(&self, credentials: &Credentials) -> Option<&str> {
+        let token = Token::read(credentials.bearer()?).ok()?;
+        self.find(&token).map(Provider::issuer)
+    }
+
+    fn find(&self, token: &Token<'_>) -> Option<&Provider> {
+        let issuer = token.text("iss")?;
+        self.providers.iter().find(|provider| provider.issuer() == issuer)
     }
 
     fn tell_refusal(&self, question: &Question, refusal: Refusal) {
@@ -154,9 +190,21 @@ impl Oidc {
             tracing::info!(
                 correlation_id = %question.correlation_id,
                 credentials = %question.credentials.digest(),
+                issuer = self.issuer_of(&question.credentials),
                 error_message = %refusal,
                 suppressed,
                 "a bearer token was refused"
+            );
+        }
+    }
+
+    /// A wrong audience or claim in the configuration refuses everybody, one token like the other.
+    fn count_refusal(&self, refusal: Refusal) {
+        if let Some(row) = self.refusals.refused(Instant::now()) {
+            tracing::warn!(
+                error_message = %refusal,
+                "{row} bearer tokens were refused and none was good: if their senders are ours, check `audiences`, \
+                 `require` and `algorithms` of oidc.providers with spangate explain --bearer-token-file"
             );
         }
     }
@@ -166,7 +214,9 @@ impl Oidc {
             tracing::warn!(
                 correlation_id = %question.correlation_id,
                 credentials = %question.credentials.digest(),
+                issuer = self.issuer_of(&question.credentials),
                 error_message = %trouble,
+                hint = trouble.remedy(Kind::Bearer),
                 suppressed,
                 "no key at hand can tell whether a bearer token is good"
             );

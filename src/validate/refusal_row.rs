@@ -1,4 +1,4 @@
-//! A row of refusals without one other word of GitLab between, and when the operator is told of it.
+//! A row of refusals without one other word of the authority between, and when the operator is told of it.
 //! It never changes a verdict: a refusal stays one.
 
 use std::{
@@ -35,7 +35,7 @@ impl RefusalRow {
         })
     }
 
-    /// Another word of GitLab: the row is over.
+    /// Another word of the authority: the row is over.
     pub(super) fn ended(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).length = 0;
     }

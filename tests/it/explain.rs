@@ -1,6 +1,8 @@
 //! `spangate explain` beside a real gateway with the same authority: what it says must be what happens,
 //! and no token may be in what it says.
 
+mod bearer;
+
 use std::path::PathBuf;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -73,7 +75,7 @@ impl Files {
     }
 
     fn assert_no_token(&self, text: &str) {
-        for name in ["runner", "job"] {
+        for name in ["runner", "job", "bearer"] {
             let token = std::fs::read(self.path(name)).unwrap_or_default();
             let piece = String::from_utf8_lossy(&token[..token.len() / 2]).into_owned();
             assert!(piece.len() < 8 || !text.contains(&piece), "a token in {text}");

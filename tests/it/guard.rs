@@ -207,3 +207,24 @@ async fn a_reload_does_not_forget_an_outage() {
     assert!(closed.contains("INFO"), "{closed}");
     assert!(!log.contains("Secret"), "a token in the log");
 }
+
+/// Scenario: GitLab hangs, one question may be in flight and none may wait; twenty exports of new jobs come at once.
+/// Guarantees: all but one are shed, and a warning tells why and where to look, at most once a second.
+#[tokio::test]
+async fn a_full_house_is_told() {
+    let captured = Captured::start();
+    let world = World::with(|config| {
+        quick(config);
+        (config.gitlab.max_concurrency, config.gitlab.max_queue) = (1, 0);
+    })
+    .await;
+    world.authority.always(Script::hang());
+    let jobs: Vec<_> = (1..=20).map(Job::new).collect();
+    join_all(jobs.iter().map(|job| send(&world, job))).await;
+    assert!(world.metrics().await.sum(SHED, &[("reason", "busy")]) > 10.0);
+    let log = captured.text();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("GitLab was not asked, because")).collect();
+    assert!((1..=3).contains(&told.len()), "{log}");
+    assert!(told[0].contains("WARN") && told[0].contains("gitlab.max_concurrency"), "{}", told[0]);
+    assert!(log.contains("cause=\"busy\""), "{log}");
+}

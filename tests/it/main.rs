@@ -40,3 +40,4 @@ mod service_names;
 mod signals;
 mod support;
 mod trusted;
+mod unjudged;

@@ -354,6 +354,31 @@ async fn no_bearer_token_is_logged() {
     }
 }
 
+/// Scenario: 49 tokens of another audience, a good one, 60 more of another audience, each with a digest of its own.
+/// Guarantees: a mistake that refuses everybody is told once, after fifty in a row, with what to check; all are refused as before.
+#[tokio::test]
+async fn nothing_but_refusals_is_told() {
+    let captured = Captured::start();
+    let key = Key::p256("k1");
+    let issuer = Issuer::start(&[&key]).await;
+    let world = world(&issuer, |_| {}).await;
+    let refused = async |count: u32| {
+        for number in 0..count {
+            let mut claims = gitlab_claims(&issuer.url(), "another");
+            claims["nonce"] = json!(format!("{count}-{number}"));
+            send(&world, &key.token(&claims)).await.assert_refused(Form::Protobuf, Refusal::UNAUTHENTICATED);
+        }
+    };
+    let told = || captured.text().matches("bearer tokens were refused and none was good").count();
+    refused(49).await;
+    send(&world, &token(&key, &issuer)).await.assert_accepted(Form::Protobuf);
+    refused(1).await;
+    assert_eq!(told(), 0, "{}", captured.text());
+    refused(59).await;
+    assert_eq!(told(), 1, "{}", captured.text());
+    assert!(captured.text().contains("check `audiences`"), "{}", captured.text());
+}
+
 /// Scenario: mistakes in providers that show only when files are opened.
 /// Guarantees: the start is refused with each of them.
 #[tokio::test]

@@ -8,16 +8,18 @@ use serde_json::Value;
 
 use crate::{
     app::Asker,
-    config::{AlsoStrip, AttributesMode, Config, Mode},
+    config::{AlsoStrip, AttributesMode, Config, Mode, OidcProvider},
     proxy::{headers, rejection::Rejection},
     validate::{
-        Allowed, Claims, Denial, Shown, Undetermined, Verdict,
+        Allowed, Claims, Denial, Shown, Undetermined,
         credentials::{CredentialError, Kind},
         job_token,
+        oidc::Refusal,
     },
 };
 
 use super::{
+    Proof, bearer,
     kept::Kept,
     limits::{self, LimitLine},
 };
@@ -49,12 +51,17 @@ pub(super) enum Outcome {
 }
 
 /// What can be said of tokens without showing them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Tokens {
-    pub(super) runner_token_bytes: usize,
-    pub(super) job_token_bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) runner_token_bytes: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) job_token_bytes: Option<usize>,
     /// Whether it has the parts of a JWT; nothing in it was read.
-    pub(super) job_token_in_parts: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) job_token_in_parts: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bearer_token_bytes: Option<usize>,
     pub(super) digest: Option<String>,
 }
 
@@ -62,7 +69,8 @@ pub(super) struct Tokens {
 #[derive(Debug, Serialize)]
 pub(super) struct Asked {
     pub(super) whom: String,
-    pub(super) correlation_id: String,
+    /// Nothing for a bearer token: its provider is asked for keys, not about it.
+    pub(super) correlation_id: Option<String>,
     pub(super) took_ms: u128,
 }
 
@@ -98,12 +106,15 @@ pub(super) struct Attribute {
 }
 
 impl Tokens {
-    pub(super) fn of(runner: &[u8], job: &[u8]) -> Self {
-        Self {
-            runner_token_bytes: runner.len(),
-            job_token_bytes: job.len(),
-            job_token_in_parts: job.split(|byte| *byte == b'.').nth(2).is_some(),
-            digest: None,
+    pub(super) fn of(shown: &Proof) -> Self {
+        match shown {
+            Proof::Pair { runner, job } => Self {
+                runner_token_bytes: Some(runner.len()),
+                job_token_bytes: Some(job.len()),
+                job_token_in_parts: Some(job.split(|byte| *byte == b'.').nth(2).is_some()),
+                ..Self::default()
+            },
+            Proof::Bearer(token) => Self { bearer_token_bytes: Some(token.len()), ..Self::default() },
         }
     }
 }
@@ -116,7 +127,11 @@ impl Asked {
             let path = config.gitlab.auth_path.trim_start_matches('/');
             format!("{}/{path}", config.gitlab.url.trim_end_matches('/'))
         };
-        Self { whom, correlation_id: correlation_id.to_owned(), took_ms: took.as_millis() }
+        Self { whom, correlation_id: Some(correlation_id.to_owned()), took_ms: took.as_millis() }
+    }
+
+    pub(super) fn keys_of(issuer: &str, took: Duration) -> Self {
+        Self { whom: format!("{issuer}, for its keys"), correlation_id: None, took_ms: took.as_millis() }
     }
 }
 
@@ -146,10 +161,26 @@ impl Explanation {
             asked: None,
             verdict: Outcome::Deny,
             why: format!("{error}; nobody is asked about it"),
-            hint: "tokens are 1 to 512 (runner) or 4096 (job) bytes out of A-Z a-z 0-9 _ . = -: is it one token, and its file?",
+            hint: "tokens are 1 to 512 (runner), 4096 (job) or 8192 (bearer) bytes out of A-Z a-z 0-9 _ . = -: is it one token, and its file?",
             sender_gets: Some((&Rejection::Credentials(error)).into()),
             kept: Kept::not("nothing is kept of it"),
             admitted: None,
+        }
+    }
+}
+
+/// Who said no, and why.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Refused {
+    Pair(Denial),
+    Bearer(Refusal),
+}
+
+impl Refused {
+    fn denial(self) -> Denial {
+        match self {
+            Self::Pair(denial) => denial,
+            Self::Bearer(refusal) => refusal.denial(),
         }
     }
 }
@@ -158,7 +189,9 @@ impl Explanation {
 pub(super) struct Subject<'a> {
     pub(super) config: &'a Config,
     pub(super) asker: &'a Asker,
-    pub(super) job_token: &'a [u8],
+    pub(super) proof: &'a Proof,
+    /// The one that a bearer token says it is of.
+    pub(super) provider: Option<&'a OidcProvider>,
 }
 
 impl Subject<'_> {
@@ -167,38 +200,45 @@ impl Subject<'_> {
         &self,
         configuration: String,
         tokens: Tokens,
-        asked: Asked,
-        answer: Result<Verdict, Undetermined>,
+        asked: Option<Asked>,
+        answer: Result<Result<Allowed, Refused>, Undetermined>,
         now: u64,
     ) -> Explanation {
-        let asked = Some(asked);
-        let cache = (!is_fixed(self.config)).then_some(&self.config.cache);
+        let kind = self.proof.kind();
+        let is_fixed = is_fixed(self.config) && kind == Kind::Pair;
+        let cache = (!is_fixed).then_some(&self.config.cache);
         let not_cached = || Kept::not("not at all: the file is looked at for each request");
         match answer {
-            Ok(Verdict::Allow(allowed)) => Explanation {
+            Ok(Ok(allowed)) => Explanation {
                 configuration,
                 tokens,
                 asked,
                 verdict: Outcome::Allow,
-                why: if is_fixed(self.config) {
-                    "the pair is listed"
-                } else {
-                    "GitLab vouches for this pair"
+                why: match (kind, is_fixed) {
+                    (Kind::Bearer, _) => "a key of its provider fits, and its claims are what they must be",
+                    (_, true) => "the pair is listed",
+                    (_, false) => "GitLab vouches for this pair",
                 }
                 .into(),
                 hint: "",
                 sender_gets: None,
-                kept: cache.map_or_else(not_cached, |cache| Kept::positive(cache, &allowed, now)),
+                kept: cache.map_or_else(not_cached, |cache| Kept::positive(cache, &allowed, now, kind)),
                 admitted: Some(self.admitted(&allowed)),
             },
-            Ok(Verdict::Deny(denial)) => Explanation {
+            Ok(Err(refused)) => Explanation {
                 configuration,
                 tokens,
                 asked,
                 verdict: Outcome::Deny,
-                why: self.why_denied(denial).into(),
-                hint: self.hint_denied(denial),
-                sender_gets: Some((&Rejection::Denied(denial, Kind::Pair)).into()),
+                why: match refused {
+                    Refused::Pair(denial) => self.why_denied(denial).into(),
+                    Refused::Bearer(refusal) => format!("the token: {refusal}"),
+                },
+                hint: match refused {
+                    Refused::Pair(denial) => self.hint_denied(denial),
+                    Refused::Bearer(refusal) => bearer::hint(refusal),
+                },
+                sender_gets: Some((&Rejection::Denied(refused.denial(), kind)).into()),
                 kept: cache.map_or_else(not_cached, Kept::denial),
                 admitted: None,
             },
@@ -208,10 +248,10 @@ impl Subject<'_> {
                 asked,
                 verdict: Outcome::Undetermined,
                 why: trouble.to_string(),
-                hint: hint_undetermined(&trouble),
+                hint: trouble.remedy(kind),
                 sender_gets: Some((&Rejection::Undetermined(trouble)).into()),
                 kept: Kept::not(
-                    "never kept; a gateway that knows the pair may serve it from its cache meanwhile",
+                    "never kept; a gateway that knows the sender may serve it from its cache meanwhile",
                 ),
                 admitted: None,
             },
@@ -249,12 +289,13 @@ impl Subject<'_> {
         // In transparent mode the body passes byte for byte.
         let strips = mode == AttributesMode::Inject;
         let taken = |keys: &[String]| if strips { keys.to_vec() } else { Vec::new() };
-        let attributes = match mode {
-            AttributesMode::Inject => {
+        let attributes = match (mode, self.provider) {
+            (AttributesMode::Inject, Some(provider)) => bearer::attributes(self.asker, identity, provider),
+            (AttributesMode::Inject, None) => {
                 let shown = self.asker.identity.show(identity.claims().unwrap_or(&Claims::default()));
                 shown.into_iter().map(|shown| self.attribute(shown)).collect()
             }
-            AttributesMode::Transparent => headers::outgoing("", Some(identity))
+            (AttributesMode::Transparent, _) => headers::outgoing("", Some(identity))
                 .iter()
                 .filter(|(name, _)| name.as_str() != "x-request-id")
                 .map(|(name, value)| Attribute {
@@ -272,14 +313,17 @@ impl Subject<'_> {
             protected_keys: taken(&self.asker.protected_keys),
             protected_prefixes: taken(&self.asker.protected_prefixes),
             also_strip: config.attributes.also_strip.clone(),
-            limits: limits::of(config, identity.claims().and_then(|claims| claims.job_id)),
+            limits: limits::of(config, self.proof.kind(), identity.claims().and_then(|claims| claims.job_id)),
         }
     }
 
     /// GitLab wins over the job token, which fills what GitLab left out: where both may have told a value, both are named.
     fn attribute(&self, shown: Shown) -> Attribute {
         let from = shown.from.replace('`', "");
-        let token = if is_fixed(self.config) { None } else { Some(job_token::read(self.job_token)) };
+        let token = match self.proof {
+            Proof::Pair { job, .. } if !is_fixed(self.config) => Some(job_token::read(job)),
+            _ => None,
+        };
         let read = token.and_then(|token| match from.as_str() {
             "job_id" => token.job_id,
             "project_id" => token.project_id,
@@ -291,27 +335,5 @@ impl Subject<'_> {
         let is_same = read.is_some_and(|id| shown.value == id || shown.value == *id.to_string());
         let from = if is_same { format!("{from}, of the answer or of the job token") } else { from };
         Attribute { key: shown.key.to_owned(), value: shown.value, from }
-    }
-}
-
-fn hint_undetermined(trouble: &Undetermined) -> &'static str {
-    match trouble {
-        Undetermined::Timeout => "GitLab is slow, or nothing answers at gitlab.url; see gitlab.timeout",
-        Undetermined::Unreachable(_) => "name, address, network, certificate (gitlab.url, gitlab.ca_file)",
-        Undetermined::Throttled => "take the gateway's addresses out of GitLab's rate limits",
-        Undetermined::Status(404) => {
-            "a GitLab without this endpoint, or another gitlab.url (relative URL root?)"
-        }
-        Undetermined::Status(300..=399) => {
-            "a redirect, which is not followed: gitlab.url must be GitLab's own address"
-        }
-        Undetermined::Status(_) => "GitLab's own trouble: its log has the correlation id",
-        Undetermined::BadAnswer(_) | Undetermined::ForeignRefusal => {
-            "something else answers in GitLab's place, or its endpoint breaks the contract: spangate conform"
-        }
-        Undetermined::Busy => "gitlab.max_concurrency and gitlab.max_queue",
-        Undetermined::BreakerOpen(_) | Undetermined::Paused(_) => "wait a few seconds and ask again",
-        Undetermined::UnknownKey => "wait half a minute and ask again",
-        Undetermined::NoAuthority => "set gitlab.url or fixed.file",
     }
 }

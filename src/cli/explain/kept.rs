@@ -1,11 +1,13 @@
 //! How long a running gateway would believe a verdict, by the cache's own arithmetic. It keeps nothing.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::{
     cache::freshness::{self, Caps},
     config::Cache,
-    validate::Allowed,
+    validate::{Allowed, credentials::Kind},
 };
 
 /// In seconds, rounded down, and as a sentence.
@@ -38,8 +40,15 @@ impl Kept {
     }
 
     /// A positive verdict, given at `now` (Unix seconds).
-    pub(super) fn positive(cache: &Cache, allowed: &Allowed, now: u64) -> Self {
-        let caps = Caps::of(cache, freshness::GRACE);
+    pub(super) fn positive(cache: &Cache, allowed: &Allowed, now: u64, kind: Kind) -> Self {
+        // Nobody promised more of a bearer token than its end.
+        let (grace, end, silent) = match kind {
+            Kind::Bearer => (Duration::ZERO, "the end of the token", "its key can't be looked up"),
+            _ => {
+                (freshness::GRACE, "the end of the credential and a minute of grace", "GitLab gives no word")
+            }
+        };
+        let caps = Caps::of(cache, grace);
         let keep =
             |jitter| freshness::keep(allowed.max_age, allowed.stale, allowed.expires_at, caps, jitter, now);
         let (Some(longest), Some(shortest)) = (keep(0), keep(u16::MAX)) else {
@@ -49,12 +58,12 @@ impl Kept {
                 "not at all: the credential has ended, or cache.max_ttl is zero"
             });
         };
-        let bound = if allowed.max_age.is_some_and(|age| age <= longest.ttl) {
+        let bound = if kind != Kind::Bearer && allowed.max_age.is_some_and(|age| age <= longest.ttl) {
             "max-age of the answer"
         } else if cache.max_ttl <= longest.ttl {
             "cache.max_ttl"
         } else {
-            "the end of the credential and a minute of grace"
+            end
         };
         let [least, most] = [shortest.ttl.as_secs(), longest.ttl.as_secs()];
         let fresh = (1.0 - cache.refresh_ahead).clamp(0.0, 1.0);
@@ -67,7 +76,7 @@ impl Kept {
             refresh_after_seconds: refresh,
             stale_seconds: Some(stale),
             sentence: format!(
-                "for {least} to {most} s, by {bound}{}; {stale} s more while GitLab gives no word",
+                "for {least} to {most} s, by {bound}{}; {stale} s more while {silent}",
                 refreshed.unwrap_or_default()
             ),
         }
@@ -76,8 +85,6 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         otlp::TraceId,
@@ -93,6 +100,7 @@ mod tests {
             cache,
             &Allowed { identity: identity(trace_id, 1, 2), max_age, stale: Stale::default(), expires_at },
             NOW,
+            Kind::Pair,
         )
     }
 

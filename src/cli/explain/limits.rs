@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::{
     config::{Config, Mode, units::duration},
     limit::Limit,
+    validate::credentials::Kind,
 };
 
 /// One limit.
@@ -19,10 +20,13 @@ pub(super) struct LimitLine {
     pub(super) of: String,
 }
 
-/// All limits of a sender whose job is known by its id, or only by its tokens.
-pub(super) fn of(config: &Config, job_id: Option<u64>) -> Vec<LimitLine> {
+/// All limits of a sender whose job is known by its id, or only by its tokens. The sender of a bearer token without
+/// the id of a job is no job.
+pub(super) fn of(config: &Config, kind: Kind, job_id: Option<u64>) -> Vec<LimitLine> {
     let (runner, job) = (&config.limits.per_runner, &config.limits.per_job);
-    let runner_of = "all requests with this runner token".to_owned();
+    let is_bearer = kind == Kind::Bearer;
+    let runner_of =
+        if is_bearer { "all requests of this sub" } else { "all requests with this runner token" };
     let job_of =
         job_id.map_or_else(|| "all requests with this pair".into(), |id| format!("all requests of job {id}"));
     let rate = |amount: &dyn std::fmt::Display, burst| {
@@ -34,8 +38,8 @@ pub(super) fn of(config: &Config, job_id: Option<u64>) -> Vec<LimitLine> {
         mode,
         of: of.to_owned(),
     };
-    vec![
-        line(Limit::RunnerRequests, rate(&runner.requests_per_second, runner.burst), runner.mode, &runner_of),
+    let mut limits = vec![
+        line(Limit::RunnerRequests, rate(&runner.requests_per_second, runner.burst), runner.mode, runner_of),
         line(Limit::JobRequests, rate(&job.requests_per_second, job.burst), job.mode, &job_of),
         line(Limit::JobSpans, rate(&job.spans_per_second, job.burst), job.mode, &job_of),
         line(Limit::JobBytes, rate(&job.bytes_per_second, job.burst), job.mode, &job_of),
@@ -48,5 +52,9 @@ pub(super) fn of(config: &Config, job_id: Option<u64>) -> Vec<LimitLine> {
             Mode::Enforce,
             &job_of,
         ),
-    ]
+    ];
+    if is_bearer && job_id.is_none() {
+        limits.truncate(1);
+    }
+    limits
 }

@@ -13,19 +13,28 @@ pub(super) fn write(explanation: &Explanation, out: &mut impl Write) -> io::Resu
         explanation;
     let mut line = |name: &str, text: &str| writeln!(out, "{name:<14}  {text}");
     line("configuration", configuration)?;
-    line("runner token", &format!("{} bytes", tokens.runner_token_bytes))?;
-    let parts = if tokens.job_token_in_parts { ", in parts as a JWT" } else { ", in one piece" };
-    line("job token", &format!("{} bytes{parts}", tokens.job_token_bytes))?;
+    let parts =
+        if tokens.job_token_in_parts == Some(true) { ", in parts as a JWT" } else { ", in one piece" };
+    for (name, bytes, parts) in [
+        ("runner token", tokens.runner_token_bytes, ""),
+        ("job token", tokens.job_token_bytes, parts),
+        ("bearer token", tokens.bearer_token_bytes, ""),
+    ] {
+        if let Some(bytes) = bytes {
+            line(name, &format!("{bytes} bytes{parts}"))?;
+        }
+    }
     if let Some(digest) = &tokens.digest {
         line(
             "credentials",
-            &format!("{digest} (a digest of this run; the gateway's log has another for the same pair)"),
+            &format!("{digest} (a digest of this run; the gateway's log has another for the same tokens)"),
         )?;
     }
     match asked {
         Some(asked) => {
             line("asked", &asked.whom)?;
-            line("answered", &format!("in {} ms; X-Request-Id {}", asked.took_ms, asked.correlation_id))?;
+            let id = asked.correlation_id.as_ref().map(|id| format!("; X-Request-Id {id}"));
+            line("answered", &format!("in {} ms{}", asked.took_ms, id.unwrap_or_default()))?;
         }
         None => line("asked", "nobody")?,
     }

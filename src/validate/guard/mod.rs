@@ -24,7 +24,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::{config, metrics::Metrics};
+use crate::{config, metrics::Metrics, telemetry::RateCap};
 
 use self::{
     breaker::{Breaker, Change, Outcome, Phase, Rules},
@@ -33,7 +33,7 @@ use self::{
     places::Places,
 };
 
-use super::{Question, Undetermined, Validator, Verdict};
+use super::{Question, Undetermined, Validator, Verdict, credentials::Kind};
 
 /// A validator behind a guard.
 pub struct Guard<V> {
@@ -41,6 +41,7 @@ pub struct Guard<V> {
     state: Arc<State>,
     settings: Settings,
     metrics: Arc<Metrics>,
+    log_cap: RateCap,
 }
 
 /// What the guard knows of an authority. It outlives a change of settings: a reload must not forget
@@ -100,7 +101,7 @@ impl<V: Validator> Guard<V> {
             },
         };
         metrics.authority_breaker(state.breaker.phase() as i64);
-        Self { inner, state, settings, metrics }
+        Self { inner, state, settings, metrics, log_cap: RateCap::new(1) }
     }
 
     async fn ask(&self, question: &Question) -> Result<Verdict, Undetermined> {
@@ -161,6 +162,19 @@ impl<V: Validator> Guard<V> {
         answer
     }
 
+    /// A breaker that opens and a 429 are told as they happen; that there is no place shows in no answer of GitLab's.
+    fn tell_shed(&self, shed: &Undetermined) {
+        if *shed == Undetermined::Busy
+            && let Some(suppressed) = self.log_cap.allow(shed.label())
+        {
+            tracing::warn!(
+                hint = shed.remedy(Kind::Pair),
+                suppressed,
+                "GitLab was not asked, because too many questions are in flight or wait: the runner gets 503"
+            );
+        }
+    }
+
     fn show_breaker(&self) {
         self.metrics.authority_breaker(self.state.breaker.phase() as i64);
     }
@@ -174,9 +188,15 @@ impl<V: Validator> Validator for Guard<V> {
                 &answer
             {
                 self.metrics.authority_shed(shed.label());
+                self.tell_shed(shed);
             }
             answer
         })
+    }
+
+    fn record_entries(&self) {
+        self.show_breaker();
+        self.inner.record_entries();
     }
 }
 
