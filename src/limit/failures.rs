@@ -12,6 +12,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use governor::clock::{Clock, MonotonicClock};
+use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
     cache::table::Table,
@@ -37,6 +38,10 @@ const FIRST_RETRY: Duration = Duration::from_secs(2);
 /// The longest hint.
 const MAX_RETRY: Duration = Duration::from_secs(15);
 
+/// Most attempts that are followed to their end after their senders hung up: as many as may wait for the
+/// authority by default. Each holds its credentials for what is left of a request's few seconds.
+const MAX_FOLLOWED: usize = 1024;
+
 /// The limiter of failed attempts.
 #[derive(Debug)]
 pub struct Failures<C: Clock = MonotonicClock> {
@@ -44,6 +49,7 @@ pub struct Failures<C: Clock = MonotonicClock> {
     clients: Table<Prefix, Client>,
     watch: Watch<C>,
     metrics: Arc<Metrics>,
+    followed: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -81,6 +87,7 @@ impl<C: Clock> Failures<C> {
             clients: Table::new(MAX_PREFIXES, IDLE),
             watch: Watch::new(clock),
             metrics,
+            followed: Arc::new(Semaphore::new(MAX_FOLLOWED)),
         }
     }
 
@@ -121,6 +128,26 @@ impl<C: Clock> Failures<C> {
                 rule.bucket.take(&mut client.bucket, 1, now);
             });
         }
+    }
+
+    /// Charges an attempt whose sender hung up before its end, if it `failed`. It is followed in a task of its own; of
+    /// more than can be followed each is charged at once.
+    pub fn follow(self: &Arc<Self>, client: IpAddr, failed: impl Future<Output = bool> + Send + 'static)
+    where
+        C: Send + Sync + 'static,
+    {
+        let (Ok(runtime), Ok(place)) =
+            (Handle::try_current(), Arc::clone(&self.followed).try_acquire_owned())
+        else {
+            return self.record(client);
+        };
+        let failures = Arc::clone(self);
+        drop(runtime.spawn(async move {
+            if failed.await {
+                failures.record(client);
+            }
+            drop(place);
+        }));
     }
 
     fn judge(
@@ -186,7 +213,7 @@ mod tests {
 
     use governor::clock::FakeRelativeClock;
 
-    use super::{Failures, MAX_PREFIXES};
+    use super::{Failures, MAX_FOLLOWED, MAX_PREFIXES};
     use crate::{
         config::{Mode, PerClientFailures},
         metrics::Metrics,
@@ -295,6 +322,28 @@ mod tests {
             fail(&failures, ip(failing), 5);
             assert_eq!(failures.check(ip(asking)).is_err(), blocked, "{failing} {asking}");
         }
+    }
+
+    /// Scenario: attempts that were given up end in failures and otherwise; then come more than are followed.
+    /// Guarantees: failures alone are charged, once they are known; what can't be followed is charged at once.
+    #[tokio::test]
+    async fn attempts_that_were_given_up_are_followed() {
+        let (failures, _clock) = failures(2, Mode::Enforce);
+        let (failures, client, other) = (Arc::new(failures), ip("192.0.2.1"), ip("192.0.2.2"));
+        for failed in [true, false, false, true] {
+            assert_eq!(failures.check(client), Ok(()));
+            failures.follow(client, async move { failed });
+            while failures.followed.available_permits() < MAX_FOLLOWED {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert!(failures.check(client).is_err());
+        for _ in 0..MAX_FOLLOWED {
+            failures.follow(other, std::future::pending());
+        }
+        assert_eq!(failures.check(other), Ok(()));
+        (0..2).for_each(|_| failures.follow(other, std::future::pending()));
+        assert!(failures.check(other).is_err());
     }
 
     /// Scenario: failures from three times as many networks as are kept.

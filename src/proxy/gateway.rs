@@ -28,6 +28,7 @@ use crate::{
 };
 
 use super::{
+    asking::Asking,
     body::InFlight,
     charge::Charge,
     headers,
@@ -207,10 +208,16 @@ impl Gateway {
             deadline,
         };
         let kind = question.credentials.kind();
-        match self.validator.validate(&question).await {
+        let is_charged = arrival.rules.trust.is_none();
+        let asking = is_charged.then(|| Asking::begin(self, &question));
+        let answer = self.validator.validate(&question).await;
+        if let Some(asking) = asking {
+            asking.ended();
+        }
+        match answer {
             Ok(Verdict::Allow(allowed)) => Ok(allowed.identity),
             Ok(Verdict::Deny(denial)) => {
-                if arrival.rules.trust.is_none() {
+                if is_charged {
                     self.failures.record(client);
                 }
                 Err(Rejection::Denied(denial, kind))
