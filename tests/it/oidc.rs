@@ -5,6 +5,7 @@ mod examples;
 
 use std::time::Duration;
 
+use http::Method;
 use serde_json::{Value, json};
 use spangate::{
     app,
@@ -21,7 +22,7 @@ use crate::support::{
     spans,
     tls::TestTls,
     tokens::{Key, after, gitlab_claims},
-    world::{World, eventually, get, loopback, text, unlimited},
+    world::{World, ask, eventually, get, loopback, text, unlimited},
 };
 
 const AUDIENCE: &str = "https://telemetry.example.com";
@@ -314,6 +315,29 @@ async fn a_reload_keeps_keys() {
     assert!(problem.contains("oidc.providers.0.keys_file: /absent/keys"), "{problem}");
     send(&world, &token).await.assert_refused(Form::Protobuf, Refusal::FORBIDDEN);
     assert_eq!(issuer.fetches(), 1);
+}
+
+/// Scenario: a provider takes a stolen key away; its token is in the cache, then an operator purges.
+/// Guarantees: the purge brings new keys, too: the token is refused at once, long before they would be fetched again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_ends_a_key_that_was_taken_away() {
+    const OPERATOR: &str = "operator-0123456789abcdef0123456789abcdef";
+    let folder = tempfile::tempdir().unwrap();
+    let token_file = folder.path().join("token");
+    std::fs::write(&token_file, OPERATOR).unwrap();
+    let (stolen, new) = (Key::p256("k1"), Key::p256("k2"));
+    let issuer = Issuer::start(&[&stolen]).await;
+    let world = world(&issuer, |config| config.admin.token_file = token_file).await;
+    let (bad, good) = (token(&stolen, &issuer), token(&new, &issuer));
+    send(&world, &bad).await.assert_accepted(Form::Protobuf);
+    issuer.has(&[&new]);
+    send(&world, &bad).await.assert_accepted(Form::Protobuf);
+    let shown = format!("Bearer {OPERATOR}");
+    let purged =
+        ask(world.running.admin(), Method::POST, "/-/cache/purge", &[("authorization", &shown)]).await;
+    assert_eq!(purged.status, 200);
+    send(&world, &bad).await.assert_refused(Form::Protobuf, Refusal::UNAUTHENTICATED);
+    send(&world, &good).await.assert_accepted(Form::Protobuf);
 }
 
 /// Scenario: a provider behind TLS with a private CA, found by discovery, with that CA configured and with none.

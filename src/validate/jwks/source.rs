@@ -103,6 +103,18 @@ struct State {
     asked: Option<Instant>,
     /// When the last fetch that brought nothing began, and why it did.
     failed: Option<(Instant, Undetermined)>,
+    /// When an operator asked for other keys than these; until a fetch that began after that has ended, nothing is
+    /// held against them.
+    renewal: Option<Instant>,
+}
+
+impl State {
+    /// A fetch that began then has ended.
+    fn ended(&mut self, began: Instant) {
+        self.renewal = self.renewal.filter(|asked| began < *asked);
+        // One that began before is not the one that was asked for.
+        self.is_pending = self.renewal.is_some();
+    }
 }
 
 impl KeySource {
@@ -197,7 +209,8 @@ impl KeySource {
         loop {
             let (keys, began, failed) = {
                 let state = state.borrow();
-                (state.keys.clone(), state.began, state.failed.clone())
+                let keys = state.keys.clone().filter(|_| state.renewal.is_none());
+                (keys, state.began, state.failed.clone())
             };
             let fit = keys.map(|keys| keys.check(token));
             let is_final = self.fetcher.is_none() || began.is_some_and(|began| began >= here);
@@ -240,6 +253,17 @@ impl KeySource {
         outcome
     }
 
+    /// Has the keys fetched anew, because one of them may not be good any more. Tokens wait for that; if it brings
+    /// nothing, the keys at hand serve on.
+    pub(in crate::validate) fn renew(&self) {
+        if self.fetcher.is_some() {
+            self.state.send_modify(|state| {
+                state.renewal = Some(Instant::now());
+                state.is_pending = true;
+            });
+        }
+    }
+
     /// Fetches once and says how long to pause after it.
     async fn fetch(&self, fetcher: &Fetcher, failures: &mut u32) -> Duration {
         self.state.send_modify(|state| state.is_pending = true);
@@ -257,14 +281,11 @@ impl KeySource {
                 }
                 *failures = 0;
                 self.state.send_modify(|state| {
-                    *state = State {
-                        keys: Some(Arc::new(keys)),
-                        began: Some(began),
-                        landed: Some(Instant::now()),
-                        is_pending: false,
-                        asked: state.asked,
-                        failed: None,
-                    };
+                    state.keys = Some(Arc::new(keys));
+                    state.began = Some(began);
+                    state.landed = Some(Instant::now());
+                    state.failed = None;
+                    state.ended(began);
                 });
                 max_age.unwrap_or(self.pace.usual).clamp(self.pace.shortest, self.pace.longest)
             }
@@ -275,8 +296,8 @@ impl KeySource {
                 *failures = failures.saturating_add(1);
                 self.tell(&trouble);
                 self.state.send_modify(|state| {
-                    state.is_pending = false;
                     state.failed = Some((began, trouble));
+                    state.ended(began);
                 });
                 doubled.min(self.pace.last_retry)
             }
