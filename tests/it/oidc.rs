@@ -352,6 +352,26 @@ async fn a_private_ca() {
     send(&doubting, &token(&key, &issuer)).await.assert_refused(Form::Protobuf, Refusal::UNAVAILABLE);
 }
 
+/// Scenario: the CA in `ca_file` is replaced by another one and back, each time with a reload.
+/// Guarantees: what came over the CA that is gone counts no more; with the right one keys are fetched again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_reads_the_ca_again() {
+    let (key, tls, other) = (Key::p256("k1"), TestTls::new(), TestTls::new());
+    let issuer = Issuer::over(Some(&tls), &[&key]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca");
+    std::fs::copy(tls.client().ca_file, &ca_file).unwrap();
+    let world = world(&issuer, |config| config.oidc.providers[0].ca_file = ca_file.clone()).await;
+    let token = token(&key, &issuer);
+    send(&world, &token).await.assert_accepted(Form::Protobuf);
+    std::fs::copy(other.client().ca_file, &ca_file).unwrap();
+    world.running.reload(&world.config).expect("a good configuration");
+    send(&world, &token).await.assert_refused(Form::Protobuf, Refusal::UNAVAILABLE);
+    std::fs::copy(tls.client().ca_file, &ca_file).unwrap();
+    world.running.reload(&world.config).expect("a good configuration");
+    send(&world, &token).await.assert_accepted(Form::Protobuf);
+}
+
 /// Scenario: good, refused and undetermined tokens in one thread, with everything logged at the finest level.
 /// Guarantees: no line holds a token or a claim of one; the operator is told why one was refused.
 #[tokio::test]

@@ -7,7 +7,7 @@
 
 use std::{
     fmt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -76,8 +76,22 @@ impl Pace {
 struct Made {
     issuer: String,
     origin: KeyOrigin,
-    ca_file: std::path::PathBuf,
+    ca_file: PathBuf,
+    /// What is in it: with another CA, keys that came over the old one are nobody's word.
+    ca: Option<Vec<u8>>,
     algorithms: Vec<SignatureAlgorithm>,
+}
+
+impl Made {
+    fn of(config: &OidcProvider) -> Self {
+        Self {
+            issuer: config.issuer.clone(),
+            origin: config.key_origin(),
+            ca_file: config.ca_file.clone(),
+            ca: std::fs::read(&config.ca_file).ok(),
+            algorithms: config.algorithms.clone(),
+        }
+    }
 }
 
 /// The keys of one provider.
@@ -134,12 +148,7 @@ impl KeySource {
         metrics: Arc<Metrics>,
         pace: Pace,
     ) -> Result<Self, (&'static str, String)> {
-        let made = Made {
-            issuer: config.issuer.clone(),
-            origin: config.key_origin(),
-            ca_file: config.ca_file.clone(),
-            algorithms: config.algorithms.clone(),
-        };
+        let made = Made::of(config);
         let fetcher = Fetcher::new(&made.origin, &made.issuer, &made.ca_file, pace.fetch)?;
         let state = match &made.origin {
             KeyOrigin::File(path) => {
@@ -160,11 +169,7 @@ impl KeySource {
 
     /// Whether a provider's keys come from here. Never for a file, which may hold other keys by now.
     pub(in crate::validate) fn is_of(&self, config: &OidcProvider) -> bool {
-        self.fetcher.is_some()
-            && self.made.issuer == config.issuer
-            && self.made.origin == config.key_origin()
-            && self.made.ca_file == config.ca_file
-            && self.made.algorithms == config.algorithms
+        self.fetcher.is_some() && self.made == Made::of(config)
     }
 
     /// Begins to fetch in the background, until the source is dropped; harmless when called again.
@@ -349,7 +354,10 @@ async fn keep(source: Weak<KeySource>) {
 
 impl fmt::Debug for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeySource").field("made", &self.made).finish_non_exhaustive()
+        f.debug_struct("KeySource")
+            .field("issuer", &self.made.issuer)
+            .field("origin", &self.made.origin)
+            .finish_non_exhaustive()
     }
 }
 
