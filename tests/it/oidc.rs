@@ -2,6 +2,7 @@
 //! becomes of exports while a provider is down, changes its keys, or is told of keys that do not exist.
 
 mod examples;
+mod waiting;
 
 use std::time::Duration;
 
