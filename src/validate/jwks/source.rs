@@ -16,7 +16,7 @@ use std::{
 };
 
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     time::{Instant, sleep, timeout, timeout_at},
 };
 
@@ -30,6 +30,10 @@ use super::{
     KeySet,
     fetch::{Fetched, Fetcher},
 };
+
+/// Most tokens that wait for the keys of one provider. Whoever can write a token, signed or not, can have it wait while
+/// a provider is slow; a sixteenth of all flights of the cache leaves the others to the tokens of other providers.
+const MAX_WAITING: usize = 512;
 
 /// How a signature and the keys go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +105,7 @@ pub(in crate::validate) struct KeySource {
     fetcher: Option<Fetcher>,
     state: watch::Sender<State>,
     is_kept: AtomicBool,
+    waiting: Semaphore,
     pace: Pace,
     metrics: Arc<Metrics>,
 }
@@ -162,6 +167,7 @@ impl KeySource {
             fetcher,
             state: watch::Sender::new(state),
             is_kept: AtomicBool::new(false),
+            waiting: Semaphore::new(MAX_WAITING),
             pace,
             metrics,
         })
@@ -228,6 +234,7 @@ impl KeySource {
             if let Some((_, trouble)) = failed.filter(|(began, _)| *began >= here) {
                 return Err(trouble);
             }
+            let _place = self.waiting.try_acquire().map_err(|_| Undetermined::Busy)?;
             self.ask()?;
             match timeout_at(end, state.wait_for(|state| !state.is_pending)).await {
                 Err(_) => return Err(Undetermined::Timeout),

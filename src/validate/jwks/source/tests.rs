@@ -371,6 +371,25 @@ async fn a_hanging_provider_is_bounded() {
     drop(listener);
 }
 
+/// Scenario: more tokens than may wait come while a provider takes the connection and says nothing.
+/// Guarantees: the others are refused at once, and places come back.
+#[tokio::test]
+async fn those_who_wait_are_bounded() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let mut fake = Fake::start().await;
+    fake.url = format!("http://{}", listener.local_addr().unwrap());
+    let source = fake.source(FAST, |_| {});
+    let token = Key::p256("k1").token(&gitlab_claims("i", "a"));
+    let token = Token::read(token.as_bytes()).unwrap();
+    let all = (0..MAX_WAITING + 10).map(|_| source.check(&token, soon(200)));
+    let verdicts = futures_util::future::join_all(all).await;
+    let count =
+        |trouble: Undetermined| verdicts.iter().filter(|verdict| **verdict == Err(trouble.clone())).count();
+    assert_eq!((count(Undetermined::Timeout), count(Undetermined::Busy)), (MAX_WAITING, 10));
+    assert_eq!(source.check(&token, soon(10)).await, Err(Undetermined::Timeout));
+    drop(listener);
+}
+
 /// Scenario: discovery documents: a good one, one of another issuer, one with its issuer twice, one without a place for keys.
 /// Guarantees: only the configured issuer's own document leads to keys.
 #[tokio::test]
