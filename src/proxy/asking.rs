@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
-use crate::validate::{Question, Verdict};
+use crate::{
+    limit::failures::Attempt,
+    validate::{Question, Verdict},
+};
 
 use super::gateway::Gateway;
 
@@ -12,27 +15,27 @@ use super::gateway::Gateway;
 pub(super) struct Asking<'a> {
     gateway: &'a Gateway,
     question: &'a Question,
-    is_open: bool,
+    /// `None`: no failure of this sender is counted.
+    attempt: Option<Attempt<'a>>,
 }
 
 impl<'a> Asking<'a> {
-    pub(super) fn begin(gateway: &'a Gateway, question: &'a Question) -> Self {
-        Self { gateway, question, is_open: true }
+    pub(super) fn begin(gateway: &'a Gateway, question: &'a Question, attempt: Option<Attempt<'a>>) -> Self {
+        Self { gateway, question, attempt }
     }
 
-    /// Its sender has the answer.
-    pub(super) fn ended(mut self) {
-        self.is_open = false;
+    /// Its sender is there to have the answer.
+    pub(super) fn ended(mut self) -> Option<Attempt<'a>> {
+        self.attempt.take()
     }
 }
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        if self.is_open {
+        if let Some(attempt) = self.attempt.take() {
             let (validator, question) = (Arc::clone(&self.gateway.validator), self.question.clone());
-            self.gateway.failures.follow(self.question.client, async move {
-                matches!(validator.validate(&question).await, Ok(Verdict::Deny(_)))
-            });
+            attempt
+                .follow(async move { matches!(validator.validate(&question).await, Ok(Verdict::Deny(_))) });
         }
     }
 }

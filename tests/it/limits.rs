@@ -205,6 +205,32 @@ async fn hanging_up_is_no_way_around_the_limit_of_failures() {
     assert!((60..=130).contains(&world.authority.count()), "{} questions", world.authority.count());
 }
 
+/// Scenario: one address has ninety bad pairs under way at any time, for four seconds, while the authority takes its time.
+/// Guarantees: beyond those that ran before the first refusal it is no more than the limit allows, however many come at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_at_once_are_no_way_around_the_limit_of_failures() {
+    let world = World::with(|config| config.gitlab.ramp = Duration::ZERO).await;
+    world.authority.always(Script::status(401).delay(Duration::from_millis(100)));
+    let session = Session::open(&Wire::H2c, world.address()).await.unwrap();
+    let started = Instant::now();
+    join_all((0..90).map(|lane| {
+        let mut session = session.share();
+        async move {
+            for seed in lane * 100_000.. {
+                let bad = Job::new(seed);
+                let export = Export::of(Form::Protobuf, &bad, &spans::export(&bad, 1));
+                session.exchange(&export).await.unwrap();
+                if started.elapsed() > Duration::from_secs(4) {
+                    break;
+                }
+            }
+        }
+    }))
+    .await;
+    let most = 190 + usize::try_from(started.elapsed().as_secs()).unwrap();
+    assert!((60..=most).contains(&world.authority.count()), "{} questions", world.authority.count());
+}
+
 /// Scenario: the authority fails for a hundred exports from one address, then recovers.
 /// Guarantees: our own trouble is not charged to the client: it is served at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
