@@ -27,7 +27,7 @@ pub(super) struct Bearer {
 struct Parts {
     config: config::Oidc,
     policy: IdentityPolicy,
-    /// Digests of the files of keys.
+    /// Digests of the files of keys and of CAs.
     files: Vec<Option<Vec<u8>>>,
 }
 

@@ -69,10 +69,11 @@ impl Oidc {
         self.providers.iter().flat_map(|provider| provider.attributes.values()).map(String::as_str)
     }
 
-    /// The files with keys.
+    /// The files with keys, and those with the CAs over which keys come.
     #[must_use]
     pub fn key_files(&self) -> Vec<PathBuf> {
-        self.providers.iter().map(|provider| provider.keys_file.clone()).collect()
+        let files = self.providers.iter().flat_map(|provider| [&provider.keys_file, &provider.ca_file]);
+        files.cloned().collect()
     }
 }
 

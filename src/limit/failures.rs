@@ -2,7 +2,7 @@
 //! only, and never asks who a sender is.
 //!
 //! An address may stand for many senders behind one NAT, so a block must not lock out those who are
-//! known: a line that asks here passes what it knows of the credentials ([`Failures::check_unless`]),
+//! known: a line that asks here passes what it knows of the credentials ([`Failures::begin`]),
 //! and a cached verdict goes through whatever the neighbours did.
 //!
 //! Bounded by forgetting the idlest addresses first. Whoever owns more prefixes than are kept here
@@ -12,6 +12,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use governor::clock::{Clock, MonotonicClock};
+use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
     cache::table::Table,
@@ -37,6 +38,10 @@ const FIRST_RETRY: Duration = Duration::from_secs(2);
 /// The longest hint.
 const MAX_RETRY: Duration = Duration::from_secs(15);
 
+/// Most attempts that are followed to their end after their senders hung up: as many as may wait for the
+/// authority by default. Each holds its credentials for what is left of a request's few seconds.
+const MAX_FOLLOWED: usize = 1024;
+
 /// The limiter of failed attempts.
 #[derive(Debug)]
 pub struct Failures<C: Clock = MonotonicClock> {
@@ -44,6 +49,7 @@ pub struct Failures<C: Clock = MonotonicClock> {
     clients: Table<Prefix, Client>,
     watch: Watch<C>,
     metrics: Arc<Metrics>,
+    followed: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -81,6 +87,7 @@ impl<C: Clock> Failures<C> {
             clients: Table::new(MAX_PREFIXES, IDLE),
             watch: Watch::new(clock),
             metrics,
+            followed: Arc::new(Semaphore::new(MAX_FOLLOWED)),
         }
     }
 
@@ -89,25 +96,24 @@ impl<C: Clock> Failures<C> {
         self.rule.store(Arc::new(Rule::new(config)));
     }
 
-    /// Whether a client may try.
+    /// Begins an attempt, where the client may try, or where `known` (asked only of a blocked client) lets it pass.
+    ///
+    /// A client that was blocked since it was last without a failure pays in advance and gets it back: else all that it
+    /// asks at once would pass whenever one attempt is free.
     ///
     /// # Errors
     /// When to try again, 2 to 15 s, growing with each refusal, while the client's failures have
     /// used up what a minute allows.
-    pub fn check(&self, client: IpAddr) -> Result<(), Duration> {
-        self.check_unless(client, || false)
-    }
-
-    /// Whether a client may try, where `known` (asked only of a blocked client) lets it pass.
-    ///
-    /// # Errors
-    /// As [`Self::check`].
-    pub fn check_unless(&self, client: IpAddr, known: impl FnOnce() -> bool) -> Result<(), Duration> {
+    pub fn begin(
+        self: &Arc<Self>,
+        client: IpAddr,
+        known: impl FnOnce() -> bool,
+    ) -> Result<Attempt<'_, C>, Duration> {
         let (word, result) = self.judge(client, known);
         if let Some(word) = word {
             self.metrics.limit_decision(Limit::ClientFailures.label(), word);
         }
-        result
+        result.map(|is_paid| Attempt { failures: self, client, is_paid })
     }
 
     /// Charges one failed attempt: malformed or refused credentials, and nothing that was our fault
@@ -123,33 +129,44 @@ impl<C: Clock> Failures<C> {
         }
     }
 
+    fn give_back(&self, client: IpAddr) {
+        let rule = self.rule.load();
+        self.clients.with_existing(&Prefix::from(client), self.watch.now(), |client| {
+            rule.bucket.give_back(&mut client.bucket, 1);
+        });
+    }
+
     fn judge(
         &self,
         client: IpAddr,
         known: impl FnOnce() -> bool,
-    ) -> (Option<&'static str>, Result<(), Duration>) {
+    ) -> (Option<&'static str>, Result<bool, Duration>) {
         let rule = self.rule.load();
         if rule.mode == Mode::Off {
-            return (None, Ok(()));
+            return (None, Ok(false));
         }
         let (prefix, now) = (Prefix::from(client), self.watch.now());
-        let blocked = self.clients.with_existing(&prefix, now, |client| {
+        let judged = self.clients.with_existing(&prefix, now, |client| {
             let mut copy = client.bucket;
             match rule.bucket.take(&mut copy, 1, now) {
                 Word::Taken => {
                     client.refusals = if client.bucket <= now { 0 } else { client.refusals };
-                    None
+                    let pays = client.refusals > 0;
+                    if pays {
+                        client.bucket = copy;
+                    }
+                    Ok(pays)
                 }
-                Word::Wait(time) => Some(time),
+                Word::Wait(time) => Err(time),
             }
         });
-        // Asked without a lock held: the answer may come from another table.
-        let Some(time) = blocked.flatten().filter(|_| !known()) else {
-            return (Some("allowed"), Ok(()));
+        let time = match judged.unwrap_or(Ok(false)) {
+            Ok(is_paid) => return (Some("allowed"), Ok(is_paid)),
+            // Asked without a lock held: the answer may come from another table.
+            Err(_) if known() => return (Some("allowed"), Ok(false)),
+            Err(_) if rule.mode == Mode::Shadow => return (Some("would_refuse"), Ok(false)),
+            Err(time) => time,
         };
-        if rule.mode == Mode::Shadow {
-            return (Some("would_refuse"), Ok(()));
-        }
         let earlier = self.clients.with_existing(&prefix, now, |client| {
             let earlier = client.refusals;
             client.refusals = earlier.saturating_add(1);
@@ -157,6 +174,50 @@ impl<C: Clock> Failures<C> {
         });
         let grown = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(earlier.unwrap_or(0)));
         (Some("refused"), Err(time.max(grown).min(MAX_RETRY)))
+    }
+}
+
+/// An attempt that may turn out a failure. Dropped, it was none.
+#[derive(Debug)]
+pub struct Attempt<'a, C: Clock = MonotonicClock> {
+    failures: &'a Arc<Failures<C>>,
+    client: IpAddr,
+    is_paid: bool,
+}
+
+impl<C: Clock> Attempt<'_, C> {
+    /// It failed.
+    pub fn failed(mut self) {
+        if !std::mem::take(&mut self.is_paid) {
+            self.failures.record(self.client);
+        }
+    }
+
+    /// Its sender hung up before its end: it is charged if it `failed`. It is followed in a task of its own; of more
+    /// than can be followed each is charged at once.
+    pub fn follow(mut self, failed: impl Future<Output = bool> + Send + 'static)
+    where
+        C: Send + Sync + 'static,
+    {
+        let place = Arc::clone(&self.failures.followed).try_acquire_owned();
+        let (Ok(runtime), Ok(place)) = (Handle::try_current(), place) else { return self.failed() };
+        let (failures, client) = (Arc::clone(self.failures), self.client);
+        let is_paid = std::mem::take(&mut self.is_paid);
+        drop(runtime.spawn(async move {
+            let attempt = Attempt { failures: &failures, client, is_paid };
+            if failed.await {
+                attempt.failed();
+            }
+            drop(place);
+        }));
+    }
+}
+
+impl<C: Clock> Drop for Attempt<'_, C> {
+    fn drop(&mut self) {
+        if self.is_paid {
+            self.failures.give_back(self.client);
+        }
     }
 }
 
@@ -186,16 +247,31 @@ mod tests {
 
     use governor::clock::FakeRelativeClock;
 
-    use super::{Failures, MAX_PREFIXES};
+    use super::{Failures, MAX_FOLLOWED, MAX_PREFIXES};
     use crate::{
         config::{Mode, PerClientFailures},
         metrics::Metrics,
     };
 
-    fn failures(per_minute: u32, mode: Mode) -> (Failures<FakeRelativeClock>, FakeRelativeClock) {
+    impl Failures<FakeRelativeClock> {
+        /// An attempt that is no failure.
+        fn check(self: &Arc<Self>, client: IpAddr) -> Result<(), Duration> {
+            self.check_unless(client, || false)
+        }
+
+        fn check_unless(
+            self: &Arc<Self>,
+            client: IpAddr,
+            known: impl FnOnce() -> bool,
+        ) -> Result<(), Duration> {
+            self.begin(client, known).map(drop)
+        }
+    }
+
+    fn failures(per_minute: u32, mode: Mode) -> (Arc<Failures<FakeRelativeClock>>, FakeRelativeClock) {
         let clock = FakeRelativeClock::default();
         let config = PerClientFailures { per_minute, mode };
-        (Failures::with_clock(&config, Arc::new(Metrics::new()), clock.clone()), clock)
+        (Arc::new(Failures::with_clock(&config, Arc::new(Metrics::new()), clock.clone())), clock)
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -256,7 +332,7 @@ mod tests {
         assert_eq!(failures.check_unless(client, || panic!("not blocked")), Ok(()));
         fail(&failures, client, 1_000);
         for _ in 0..10 {
-            assert_eq!(failures.judge(client, || true), (Some("allowed"), Ok(())));
+            assert_eq!(failures.judge(client, || true), (Some("allowed"), Ok(false)));
         }
         assert_eq!(failures.judge(client, || false), (Some("refused"), Err(Duration::from_secs(2))));
     }
@@ -268,13 +344,13 @@ mod tests {
         let client = ip("192.0.2.1");
         let (shadow, _clock) = failures(60, Mode::Shadow);
         fail(&shadow, client, 60);
-        assert_eq!(shadow.judge(client, || false), (Some("would_refuse"), Ok(())));
+        assert_eq!(shadow.judge(client, || false), (Some("would_refuse"), Ok(false)));
         shadow.reconfigure(&PerClientFailures { per_minute: 60, mode: Mode::Enforce });
         assert_eq!(shadow.judge(client, || false).0, Some("refused"));
 
         let (off, _clock) = failures(60, Mode::Off);
         fail(&off, client, 60);
-        assert_eq!((off.judge(client, || false), off.clients.len()), ((None, Ok(())), 0));
+        assert_eq!((off.judge(client, || false), off.clients.len()), ((None, Ok(false)), 0));
     }
 
     /// Scenario: addresses of one IPv6 network of 64 bits and of the next one, neighbours in IPv4, and both spellings of
@@ -295,6 +371,50 @@ mod tests {
             fail(&failures, ip(failing), 5);
             assert_eq!(failures.check(ip(asking)).is_err(), blocked, "{failing} {asking}");
         }
+    }
+
+    /// Scenario: a client that was blocked begins five attempts at once when one is free again; the first one fails, a later one does
+    /// not. Another client begins as many without a failure before.
+    /// Guarantees: the blocked one has one under way at a time, until it has been quiet for a minute; the other one has all.
+    #[test]
+    fn who_was_blocked_pays_in_advance() {
+        let (failures, clock) = failures(60, Mode::Enforce);
+        let (bad, good) = (ip("192.0.2.1"), ip("192.0.2.2"));
+        let begin = |client| failures.begin(client, || false).ok();
+        fail(&failures, bad, 60);
+        assert!(begin(bad).is_none());
+        clock.advance(Duration::from_secs(1));
+        let mut under_way: Vec<_> = (0..5).filter_map(|_| begin(bad)).collect();
+        assert_eq!(under_way.len(), 1);
+        under_way.pop().unwrap().failed();
+        assert!(begin(bad).is_none());
+        clock.advance(Duration::from_secs(1));
+        drop(begin(bad).unwrap());
+        assert!(begin(bad).is_some());
+        assert_eq!((0..500).filter_map(|_| begin(good)).collect::<Vec<_>>().len(), 500);
+        clock.advance(Duration::from_secs(61));
+        assert_eq!((0..500).filter_map(|_| begin(bad)).collect::<Vec<_>>().len(), 500);
+    }
+
+    /// Scenario: attempts that were given up end in failures and otherwise; then come more than are followed.
+    /// Guarantees: failures alone are charged, once they are known; what can't be followed is charged at once.
+    #[tokio::test]
+    async fn attempts_that_were_given_up_are_followed() {
+        let (failures, _clock) = failures(2, Mode::Enforce);
+        let (client, other) = (ip("192.0.2.1"), ip("192.0.2.2"));
+        for failed in [true, false, false, true] {
+            failures.begin(client, || false).unwrap().follow(async move { failed });
+            while failures.followed.available_permits() < MAX_FOLLOWED {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert!(failures.check(client).is_err());
+        for _ in 0..MAX_FOLLOWED {
+            failures.begin(other, || false).unwrap().follow(std::future::pending());
+        }
+        assert_eq!(failures.check(other), Ok(()));
+        (0..2).for_each(|_| failures.begin(other, || false).unwrap().follow(std::future::pending()));
+        assert!(failures.check(other).is_err());
     }
 
     /// Scenario: failures from three times as many networks as are kept.

@@ -11,7 +11,10 @@ use tower::ServiceExt as _;
 
 use crate::{
     config::{AttributesMode, Authentication, Config, Listener, Mode},
-    limit::{Cost, Limit, LimitStore, failures::Failures},
+    limit::{
+        Cost, Limit, LimitStore,
+        failures::{Attempt, Failures},
+    },
     metrics::{ItemRecord, Metrics},
     otlp::{
         compression::{self, Encoding, InflateCaps},
@@ -28,6 +31,7 @@ use crate::{
 };
 
 use super::{
+    asking::Asking,
     body::InFlight,
     charge::Charge,
     headers,
@@ -194,12 +198,13 @@ impl Gateway {
     /// Steps 2 to 4: before one byte of the body is read.
     async fn identify(&self, arrival: &Arrival<'_>, deadline: Instant) -> Result<Arc<Identity>, Rejection> {
         let client = arrival.peer.address.ip();
-        let credentials = match arrival.rules.trust {
+        let (credentials, attempt) = if let Some(trust) = arrival.rules.trust {
             // No token to guess, and nobody to be asked: no failure is counted and none holds it up.
-            Some(trust) => trust.credentials(arrival.peer, &self.digester),
-            None => self.tokens(arrival)?,
+            (trust.credentials(arrival.peer, &self.digester), None)
+        } else {
+            let (credentials, attempt) = self.tokens(arrival)?;
+            (credentials, Some(attempt))
         };
-
         let question = Question {
             credentials: Arc::new(credentials),
             client,
@@ -207,11 +212,14 @@ impl Gateway {
             deadline,
         };
         let kind = question.credentials.kind();
-        match self.validator.validate(&question).await {
+        let asking = Asking::begin(self, &question, attempt);
+        let answer = self.validator.validate(&question).await;
+        let attempt = asking.ended();
+        match answer {
             Ok(Verdict::Allow(allowed)) => Ok(allowed.identity),
             Ok(Verdict::Deny(denial)) => {
-                if arrival.rules.trust.is_none() {
-                    self.failures.record(client);
+                if let Some(attempt) = attempt {
+                    attempt.failed();
                 }
                 Err(Rejection::Denied(denial, kind))
             }
@@ -220,7 +228,7 @@ impl Gateway {
     }
 
     /// Steps 2 and 3, where senders show tokens.
-    fn tokens(&self, arrival: &Arrival<'_>) -> Result<Credentials, Rejection> {
+    fn tokens(&self, arrival: &Arrival<'_>) -> Result<(Credentials, Attempt<'_>), Rejection> {
         let client = arrival.peer.address.ip();
         let (headers, accepts) = (&arrival.head.headers, arrival.rules.accepts);
         let credentials = Credentials::from_headers(headers, &self.names, accepts, &self.digester)
@@ -229,10 +237,9 @@ impl Gateway {
 
         // Before the authority is asked, so that guessing costs it nothing; after a look into the cache, so
         // that a bad neighbour behind the same address does not lock out a runner that is known.
-        self.failures
-            .check_unless(client, || self.validator.known(&credentials))
-            .map_err(Rejection::Failures)?;
-        Ok(credentials)
+        let attempt = self.failures.begin(client, || self.validator.known(&credentials));
+        let attempt = attempt.map_err(Rejection::Failures)?;
+        Ok((credentials, attempt))
     }
 
     /// Steps 6 to 9: the body in, judged, charged and rewritten.

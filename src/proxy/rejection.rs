@@ -283,6 +283,7 @@ mod tests {
             Undetermined::Throttled,
             Undetermined::Status(404),
             Undetermined::BadAnswer("no JSON"),
+            Undetermined::ClocksApart,
             Undetermined::Busy,
             Undetermined::UnknownKey,
             Undetermined::NoAuthority,

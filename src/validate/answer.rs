@@ -28,9 +28,6 @@ use super::{
 /// Longest text that is taken over into an attribute, in bytes.
 pub(super) const MAX_TEXT: usize = 1024;
 
-/// Why a 401 is no word while GitLab's clock makes our signature look too old or too young.
-pub(super) const CLOCKS_APART: &str = "a 401 while the clocks of GitLab and of this machine are apart";
-
 /// What status and headers say.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Head {
@@ -62,7 +59,7 @@ pub(super) fn head(
             Err(Undetermined::ForeignRefusal)
         }
         StatusCode::UNAUTHORIZED if signed_at.is_some_and(|signed| !is_timely(signed, headers)) => {
-            Err(Undetermined::BadAnswer(CLOCKS_APART))
+            Err(Undetermined::ClocksApart)
         }
         StatusCode::UNAUTHORIZED => Ok(Head::Denied(Denial::Unauthenticated)),
         StatusCode::FORBIDDEN => Ok(Head::Denied(Denial::Forbidden)),

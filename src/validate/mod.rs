@@ -61,7 +61,8 @@ pub trait Validator: fmt::Debug + Send + Sync + 'static {
     /// Puts what is kept in memory into the metrics; asked at each scrape.
     fn record_entries(&self) {}
 
-    /// Forgets every verdict that is kept in memory; returns how many there were.
+    /// Forgets every verdict that is kept in memory, and makes sure that what they rest on is the authority's present
+    /// word; returns how many there were.
     fn purge(&self) -> usize {
         0
     }
@@ -161,6 +162,9 @@ pub enum Undetermined {
     /// A 401 or 403 in another form than that of GitLab's API.
     #[error("something in front of GitLab refused in its place, which says nothing about the credential")]
     ForeignRefusal,
+    /// A 401 to a question whose signature can't be good by the authority's own clock.
+    #[error("a 401 while the clocks of GitLab and of this machine are apart")]
+    ClocksApart,
     /// Our own cap on questions in flight is reached.
     #[error("too many questions to the authority are already in flight")]
     Busy,
@@ -187,7 +191,7 @@ impl Undetermined {
             Self::Unreachable(_) => "unreachable",
             Self::Throttled => "throttled",
             Self::Status(_) => "status",
-            Self::BadAnswer(_) | Self::ForeignRefusal => "bad_answer",
+            Self::BadAnswer(_) | Self::ForeignRefusal | Self::ClocksApart => "bad_answer",
             Self::Busy => "busy",
             Self::BreakerOpen(_) => "breaker_open",
             Self::Paused(_) => "paused",

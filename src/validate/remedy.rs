@@ -1,7 +1,7 @@
 //! What an operator can do where no verdict could be had: one sentence for each kind of trouble, the same in
 //! the log and in `spangate explain`. It names keys of the configuration and never anything of a token.
 
-use super::{Undetermined, answer::CLOCKS_APART, credentials::Kind};
+use super::{Undetermined, credentials::Kind};
 
 impl Undetermined {
     /// Where to look, for credentials of this kind.
@@ -26,7 +26,7 @@ impl Undetermined {
                 "a redirect, which is not followed: gitlab.url must be GitLab's own address"
             }
             Self::Status(_) => "GitLab's own trouble: its log has the correlation id",
-            Self::BadAnswer(CLOCKS_APART) => {
+            Self::ClocksApart => {
                 "set the clock of this machine, or GitLab's: a signature is good for half a minute"
             }
             Self::BadAnswer(_) | Self::ForeignRefusal => {

@@ -12,8 +12,9 @@ use spangate::{
 use crate::support::{
     answer::Refusal,
     authority::Script,
-    client::{Export, Form},
+    client::{Export, Form, Wire},
     job::Job,
+    session::Session,
     spans,
     world::World,
 };
@@ -178,6 +179,56 @@ async fn failures_are_limited_per_client() {
     let nothing = Export::new(Form::Grpc, &spans::export(&good, 1));
     let answer = world.send(&nothing).await;
     assert!([8, 16].contains(&answer.grpc_code().unwrap()), "{answer:?}");
+}
+
+/// Scenario: one address sends bad pairs without end over HTTP/2 and gives each request up while the authority thinks.
+/// Guarantees: what comes of them is charged to it all the same: soon the authority is no longer bothered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hanging_up_is_no_way_around_the_limit_of_failures() {
+    let world = World::with(|config| config.gitlab.ramp = Duration::ZERO).await;
+    world.authority.always(Script::status(401).delay(Duration::from_millis(50)));
+    let session = Session::open(&Wire::H2c, world.address()).await.unwrap();
+    let mut seeds = 100..;
+    for _ in 0..10 {
+        join_all(seeds.by_ref().take(30).map(|seed| {
+            let (mut session, bad) = (session.share(), Job::new(seed));
+            async move {
+                let export = Export::of(Form::Protobuf, &bad, &spans::export(&bad, 1));
+                let patience = Duration::from_millis(20);
+                drop(tokio::time::timeout(patience, session.exchange(&export)).await);
+            }
+        }))
+        .await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    // Sixty at once, those that ran meanwhile, and one more for each second.
+    assert!((60..=130).contains(&world.authority.count()), "{} questions", world.authority.count());
+}
+
+/// Scenario: one address has ninety bad pairs under way at any time, for four seconds, while the authority takes its time.
+/// Guarantees: beyond those that ran before the first refusal it is no more than the limit allows, however many come at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_at_once_are_no_way_around_the_limit_of_failures() {
+    let world = World::with(|config| config.gitlab.ramp = Duration::ZERO).await;
+    world.authority.always(Script::status(401).delay(Duration::from_millis(100)));
+    let session = Session::open(&Wire::H2c, world.address()).await.unwrap();
+    let started = Instant::now();
+    join_all((0..90).map(|lane| {
+        let mut session = session.share();
+        async move {
+            for seed in lane * 100_000.. {
+                let bad = Job::new(seed);
+                let export = Export::of(Form::Protobuf, &bad, &spans::export(&bad, 1));
+                session.exchange(&export).await.unwrap();
+                if started.elapsed() > Duration::from_secs(4) {
+                    break;
+                }
+            }
+        }
+    }))
+    .await;
+    let most = 190 + usize::try_from(started.elapsed().as_secs()).unwrap();
+    assert!((60..=most).contains(&world.authority.count()), "{} questions", world.authority.count());
 }
 
 /// Scenario: the authority fails for a hundred exports from one address, then recovers.

@@ -2,9 +2,11 @@
 //! becomes of exports while a provider is down, changes its keys, or is told of keys that do not exist.
 
 mod examples;
+mod waiting;
 
 use std::time::Duration;
 
+use http::Method;
 use serde_json::{Value, json};
 use spangate::{
     app,
@@ -21,7 +23,7 @@ use crate::support::{
     spans,
     tls::TestTls,
     tokens::{Key, after, gitlab_claims},
-    world::{World, eventually, get, loopback, text, unlimited},
+    world::{World, ask, eventually, get, loopback, text, unlimited},
 };
 
 const AUDIENCE: &str = "https://telemetry.example.com";
@@ -316,6 +318,29 @@ async fn a_reload_keeps_keys() {
     assert_eq!(issuer.fetches(), 1);
 }
 
+/// Scenario: a provider takes a stolen key away; its token is in the cache, then an operator purges.
+/// Guarantees: the purge brings new keys, too: the token is refused at once, long before they would be fetched again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_ends_a_key_that_was_taken_away() {
+    const OPERATOR: &str = "operator-0123456789abcdef0123456789abcdef";
+    let folder = tempfile::tempdir().unwrap();
+    let token_file = folder.path().join("token");
+    std::fs::write(&token_file, OPERATOR).unwrap();
+    let (stolen, new) = (Key::p256("k1"), Key::p256("k2"));
+    let issuer = Issuer::start(&[&stolen]).await;
+    let world = world(&issuer, |config| config.admin.token_file = token_file).await;
+    let (bad, good) = (token(&stolen, &issuer), token(&new, &issuer));
+    send(&world, &bad).await.assert_accepted(Form::Protobuf);
+    issuer.has(&[&new]);
+    send(&world, &bad).await.assert_accepted(Form::Protobuf);
+    let shown = format!("Bearer {OPERATOR}");
+    let purged =
+        ask(world.running.admin(), Method::POST, "/-/cache/purge", &[("authorization", &shown)]).await;
+    assert_eq!(purged.status, 200);
+    send(&world, &bad).await.assert_refused(Form::Protobuf, Refusal::UNAUTHENTICATED);
+    send(&world, &good).await.assert_accepted(Form::Protobuf);
+}
+
 /// Scenario: a provider behind TLS with a private CA, found by discovery, with that CA configured and with none.
 /// Guarantees: its tokens pass under its own CA only; else they get 503.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -326,6 +351,26 @@ async fn a_private_ca() {
     send(&trusting, &token(&key, &issuer)).await.assert_accepted(Form::Protobuf);
     let doubting = world(&issuer, |_| {}).await;
     send(&doubting, &token(&key, &issuer)).await.assert_refused(Form::Protobuf, Refusal::UNAVAILABLE);
+}
+
+/// Scenario: the CA in `ca_file` is replaced by another one and back, each time with a reload.
+/// Guarantees: what came over the CA that is gone counts no more; with the right one keys are fetched again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_reads_the_ca_again() {
+    let (key, tls, other) = (Key::p256("k1"), TestTls::new(), TestTls::new());
+    let issuer = Issuer::over(Some(&tls), &[&key]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca");
+    std::fs::copy(tls.client().ca_file, &ca_file).unwrap();
+    let world = world(&issuer, |config| config.oidc.providers[0].ca_file = ca_file.clone()).await;
+    let token = token(&key, &issuer);
+    send(&world, &token).await.assert_accepted(Form::Protobuf);
+    std::fs::copy(other.client().ca_file, &ca_file).unwrap();
+    world.running.reload(&world.config).expect("a good configuration");
+    send(&world, &token).await.assert_refused(Form::Protobuf, Refusal::UNAVAILABLE);
+    std::fs::copy(tls.client().ca_file, &ca_file).unwrap();
+    world.running.reload(&world.config).expect("a good configuration");
+    send(&world, &token).await.assert_accepted(Form::Protobuf);
 }
 
 /// Scenario: good, refused and undetermined tokens in one thread, with everything logged at the finest level.

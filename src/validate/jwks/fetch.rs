@@ -69,9 +69,7 @@ impl Fetcher {
 
     /// Whether the way leaves this machine without TLS.
     pub(super) fn is_in_clear_text(&self) -> bool {
-        let host = self.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-        let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        self.url.scheme() == "http" && !is_here
+        self.url.scheme() == "http" && !is_here(&self.url)
     }
 
     /// Fetches the JWKS.
@@ -93,6 +91,12 @@ impl Fetcher {
     }
 }
 
+/// Whether a URL leads to this machine.
+fn is_here(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 /// The place of the keys by a discovery document (OpenID Connect Discovery 1.0, section 4.3).
 fn jwks_uri(document: &[u8], issuer: &str, from: &Url) -> Result<Url, &'static str> {
     let document = object(document).ok_or("the discovery document is no JSON object with each key once")?;
@@ -102,8 +106,9 @@ fn jwks_uri(document: &[u8], issuer: &str, from: &Url) -> Result<Url, &'static s
     }
     let url = document.get("jwks_uri").and_then(|url| url.as_str()).and_then(|url| url.parse::<Url>().ok());
     let url = url.ok_or("the discovery document has no jwks_uri")?;
-    // In clear text only where the operator chose that for the document itself.
-    if url.scheme() == "https" || (url.scheme() == "http" && from.scheme() == "http") {
+    // In clear text only where the operator chose that for the document itself, and only as far as the document came.
+    let is_chosen = from.scheme() == "http" && (is_here(&url) || !is_here(from));
+    if url.scheme() == "https" || (url.scheme() == "http" && is_chosen) {
         Ok(url)
     } else {
         Err("the discovery document has a jwks_uri that is no https:// URL")
@@ -145,12 +150,14 @@ mod tests {
             ("https://a.example.com/", "https://b.example.com/keys"),
             ("http://a.example.com/", "https://b.example.com/keys"),
             ("http://127.0.0.1:1/", "http://127.0.0.1:2/keys"),
+            ("http://a.example.com/", "http://b.example.com/keys"),
         ] {
             assert_eq!(uri(from, to), Ok(to.to_owned()));
         }
         assert!(uri("https://a.example.com/", "http://a.example.com/keys").is_err());
         assert!(uri("https://a.example.com/", "http://127.0.0.1/keys").is_err());
         assert!(uri("http://a.example.com/", "file:///keys").is_err());
+        assert!(uri("http://127.0.0.1:1/", "http://a.example.com/keys").is_err());
     }
 
     /// Scenario: URLs with and without TLS, elsewhere and on this machine.

@@ -7,7 +7,7 @@
 
 use std::{
     fmt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +16,7 @@ use std::{
 };
 
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     time::{Instant, sleep, timeout, timeout_at},
 };
 
@@ -30,6 +30,10 @@ use super::{
     KeySet,
     fetch::{Fetched, Fetcher},
 };
+
+/// Most tokens that wait for the keys of one provider. Whoever can write a token, signed or not, can have it wait while
+/// a provider is slow; a sixteenth of all flights of the cache leaves the others to the tokens of other providers.
+const MAX_WAITING: usize = 512;
 
 /// How a signature and the keys go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +80,22 @@ impl Pace {
 struct Made {
     issuer: String,
     origin: KeyOrigin,
-    ca_file: std::path::PathBuf,
+    ca_file: PathBuf,
+    /// What is in it: with another CA, keys that came over the old one are nobody's word.
+    ca: Option<Vec<u8>>,
     algorithms: Vec<SignatureAlgorithm>,
+}
+
+impl Made {
+    fn of(config: &OidcProvider) -> Self {
+        Self {
+            issuer: config.issuer.clone(),
+            origin: config.key_origin(),
+            ca_file: config.ca_file.clone(),
+            ca: std::fs::read(&config.ca_file).ok(),
+            algorithms: config.algorithms.clone(),
+        }
+    }
 }
 
 /// The keys of one provider.
@@ -87,6 +105,7 @@ pub(in crate::validate) struct KeySource {
     fetcher: Option<Fetcher>,
     state: watch::Sender<State>,
     is_kept: AtomicBool,
+    waiting: Semaphore,
     pace: Pace,
     metrics: Arc<Metrics>,
 }
@@ -103,6 +122,18 @@ struct State {
     asked: Option<Instant>,
     /// When the last fetch that brought nothing began, and why it did.
     failed: Option<(Instant, Undetermined)>,
+    /// When an operator asked for other keys than these; until a fetch that began after that has ended, nothing is
+    /// held against them.
+    renewal: Option<Instant>,
+}
+
+impl State {
+    /// A fetch that began then has ended.
+    fn ended(&mut self, began: Instant) {
+        self.renewal = self.renewal.filter(|asked| began < *asked);
+        // One that began before is not the one that was asked for.
+        self.is_pending = self.renewal.is_some();
+    }
 }
 
 impl KeySource {
@@ -122,12 +153,7 @@ impl KeySource {
         metrics: Arc<Metrics>,
         pace: Pace,
     ) -> Result<Self, (&'static str, String)> {
-        let made = Made {
-            issuer: config.issuer.clone(),
-            origin: config.key_origin(),
-            ca_file: config.ca_file.clone(),
-            algorithms: config.algorithms.clone(),
-        };
+        let made = Made::of(config);
         let fetcher = Fetcher::new(&made.origin, &made.issuer, &made.ca_file, pace.fetch)?;
         let state = match &made.origin {
             KeyOrigin::File(path) => {
@@ -141,6 +167,7 @@ impl KeySource {
             fetcher,
             state: watch::Sender::new(state),
             is_kept: AtomicBool::new(false),
+            waiting: Semaphore::new(MAX_WAITING),
             pace,
             metrics,
         })
@@ -148,11 +175,7 @@ impl KeySource {
 
     /// Whether a provider's keys come from here. Never for a file, which may hold other keys by now.
     pub(in crate::validate) fn is_of(&self, config: &OidcProvider) -> bool {
-        self.fetcher.is_some()
-            && self.made.issuer == config.issuer
-            && self.made.origin == config.key_origin()
-            && self.made.ca_file == config.ca_file
-            && self.made.algorithms == config.algorithms
+        self.fetcher.is_some() && self.made == Made::of(config)
     }
 
     /// Begins to fetch in the background, until the source is dropped; harmless when called again.
@@ -197,7 +220,8 @@ impl KeySource {
         loop {
             let (keys, began, failed) = {
                 let state = state.borrow();
-                (state.keys.clone(), state.began, state.failed.clone())
+                let keys = state.keys.clone().filter(|_| state.renewal.is_none());
+                (keys, state.began, state.failed.clone())
             };
             let fit = keys.map(|keys| keys.check(token));
             let is_final = self.fetcher.is_none() || began.is_some_and(|began| began >= here);
@@ -210,6 +234,7 @@ impl KeySource {
             if let Some((_, trouble)) = failed.filter(|(began, _)| *began >= here) {
                 return Err(trouble);
             }
+            let _place = self.waiting.try_acquire().map_err(|_| Undetermined::Busy)?;
             self.ask()?;
             match timeout_at(end, state.wait_for(|state| !state.is_pending)).await {
                 Err(_) => return Err(Undetermined::Timeout),
@@ -240,6 +265,17 @@ impl KeySource {
         outcome
     }
 
+    /// Has the keys fetched anew, because one of them may not be good any more. Tokens wait for that; if it brings
+    /// nothing, the keys at hand serve on.
+    pub(in crate::validate) fn renew(&self) {
+        if self.fetcher.is_some() {
+            self.state.send_modify(|state| {
+                state.renewal = Some(Instant::now());
+                state.is_pending = true;
+            });
+        }
+    }
+
     /// Fetches once and says how long to pause after it.
     async fn fetch(&self, fetcher: &Fetcher, failures: &mut u32) -> Duration {
         self.state.send_modify(|state| state.is_pending = true);
@@ -257,14 +293,11 @@ impl KeySource {
                 }
                 *failures = 0;
                 self.state.send_modify(|state| {
-                    *state = State {
-                        keys: Some(Arc::new(keys)),
-                        began: Some(began),
-                        landed: Some(Instant::now()),
-                        is_pending: false,
-                        asked: state.asked,
-                        failed: None,
-                    };
+                    state.keys = Some(Arc::new(keys));
+                    state.began = Some(began);
+                    state.landed = Some(Instant::now());
+                    state.failed = None;
+                    state.ended(began);
                 });
                 max_age.unwrap_or(self.pace.usual).clamp(self.pace.shortest, self.pace.longest)
             }
@@ -275,8 +308,8 @@ impl KeySource {
                 *failures = failures.saturating_add(1);
                 self.tell(&trouble);
                 self.state.send_modify(|state| {
-                    state.is_pending = false;
                     state.failed = Some((began, trouble));
+                    state.ended(began);
                 });
                 doubled.min(self.pace.last_retry)
             }
@@ -328,7 +361,10 @@ async fn keep(source: Weak<KeySource>) {
 
 impl fmt::Debug for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeySource").field("made", &self.made).finish_non_exhaustive()
+        f.debug_struct("KeySource")
+            .field("issuer", &self.made.issuer)
+            .field("origin", &self.made.origin)
+            .finish_non_exhaustive()
     }
 }
 

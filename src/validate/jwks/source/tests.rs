@@ -260,6 +260,54 @@ async fn a_set_is_fetched_again_in_time() {
     assert_eq!(other.count(), 1, "never sooner than the shortest time");
 }
 
+/// Scenario: an operator asks for new keys when one was taken away, and again while the provider is down.
+/// Guarantees: the key that is gone is good for no token from then on; while nothing can be had the known ones serve.
+#[tokio::test]
+async fn keys_are_renewed_on_demand() {
+    let (fake, old, new) = (Fake::start().await, Key::p256("old"), Key::p256("new"));
+    fake.has(&[&old]);
+    let source = fake.source(FAST, |_| {});
+    assert_eq!(check(&source, &old).await, Ok(Fit::Good));
+    fake.has(&[&new]);
+    source.renew();
+    assert_eq!(check(&source, &old).await, Ok(Fit::Unknown));
+    assert_eq!(check(&source, &new).await, Ok(Fit::Good));
+    fake.is_down();
+    source.renew();
+    assert_eq!(check(&source, &new).await, Ok(Fit::Good));
+    assert!(source.state.borrow().failed.is_some());
+}
+
+/// Scenario: new keys are asked for while a fetch is under way, which then brings the old ones.
+/// Guarantees: those are held against no token: the next fetch is waited for.
+#[tokio::test]
+async fn a_fetch_under_way_renews_nothing() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let mut fake = Fake::start().await;
+    fake.url = format!("http://{}", listener.local_addr().unwrap());
+    let (old, new) = (Key::p256("old"), Key::p256("new"));
+    let source = fake.source(FAST, |_| {});
+    let (mut under_way, _) = listener.accept().await.unwrap();
+    source.renew();
+    let bring = async |stream: &mut tokio::net::TcpStream, key: &Key| {
+        let body = jwks(&[key]).to_string();
+        let _read = stream.read(&mut [0; 4096]).await;
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    };
+    bring(&mut under_way, &old).await;
+    let later = async {
+        loop {
+            bring(&mut listener.accept().await.unwrap().0, &new).await;
+        }
+    };
+    let verdict = tokio::select! {
+        verdict = check(&source, &old) => verdict,
+        () = later => unreachable!(),
+    };
+    assert_eq!(verdict, Ok(Fit::Unknown));
+}
+
 /// Scenario: a source is dropped, as by a reload without its provider.
 /// Guarantees: the provider is not asked any more.
 #[tokio::test]
@@ -320,6 +368,25 @@ async fn a_hanging_provider_is_bounded() {
     assert_eq!(source.check(&token, soon(50)).await, Err(Undetermined::Timeout));
     source.settled().await;
     assert_eq!(check(&source, &key).await, Err(Undetermined::Timeout));
+    drop(listener);
+}
+
+/// Scenario: more tokens than may wait come while a provider takes the connection and says nothing.
+/// Guarantees: the others are refused at once, and places come back.
+#[tokio::test]
+async fn those_who_wait_are_bounded() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let mut fake = Fake::start().await;
+    fake.url = format!("http://{}", listener.local_addr().unwrap());
+    let source = fake.source(FAST, |_| {});
+    let token = Key::p256("k1").token(&gitlab_claims("i", "a"));
+    let token = Token::read(token.as_bytes()).unwrap();
+    let all = (0..MAX_WAITING + 10).map(|_| source.check(&token, soon(200)));
+    let verdicts = futures_util::future::join_all(all).await;
+    let count =
+        |trouble: Undetermined| verdicts.iter().filter(|verdict| **verdict == Err(trouble.clone())).count();
+    assert_eq!((count(Undetermined::Timeout), count(Undetermined::Busy)), (MAX_WAITING, 10));
+    assert_eq!(source.check(&token, soon(10)).await, Err(Undetermined::Timeout));
     drop(listener);
 }
 
