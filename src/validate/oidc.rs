@@ -61,12 +61,9 @@ impl Oidc {
         let mut providers = Vec::new();
         for (index, config) in config.providers.iter().enumerate() {
             let known = before.iter().flat_map(|before| &before.providers).map(|provider| &provider.keys);
-            let keys = match known.into_iter().find(|keys| keys.is_of(config)) {
-                Some(keys) => Ok(Arc::clone(keys)),
-                None => KeySource::new(config, Arc::clone(&metrics)).map(Arc::new),
-            };
-            let built =
-                keys.map_err(|problem| vec![problem]).and_then(|keys| Provider::new(config, sets, keys));
+            let built = KeySource::new(config, Arc::clone(&metrics), known)
+                .map_err(|problem| vec![problem])
+                .and_then(|keys| Provider::new(config, sets, keys));
             match built {
                 Ok(provider) => providers.push(provider),
                 Err(found) => problems.extend(found.into_iter().map(|(key, problem)| BuildError::Provider {

@@ -328,6 +328,37 @@ async fn a_private_ca() {
     send(&doubting, &token(&key, &issuer)).await.assert_refused(Form::Protobuf, Refusal::UNAVAILABLE);
 }
 
+/// Scenario: the CA certificates of a provider change in their file: first another authority's stand there, then the
+/// right ones, then the others again; a reload after each.
+/// Guarantees: a reload reads them again, without a restart; the keys that were had under the right ones serve on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_reads_the_ca_again() {
+    let (key, tls, other) = (Key::rsa("k1"), TestTls::new(), TestTls::new());
+    let issuer = Issuer::over(Some(&tls), &[&key]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    let trust = |tls: &TestTls| std::fs::copy(tls.client().ca_file, &ca_file).unwrap();
+    trust(&other);
+    let world = world(&issuer, |config| config.oidc.providers[0].ca_file = ca_file.clone()).await;
+    let token_of = |subject: &str| {
+        let mut claims = gitlab_claims(&issuer.url(), AUDIENCE);
+        set(&mut claims, "/sub", subject);
+        key.token(&claims)
+    };
+    send(&world, &token_of("a")).await.assert_refused(Form::Protobuf, Refusal::UNAVAILABLE);
+    trust(&tls);
+    world.running.reload(&world.config).expect("a good configuration");
+    send(&world, &token_of("a")).await.assert_accepted(Form::Protobuf);
+    trust(&other);
+    world.running.reload(&world.config).expect("a good configuration");
+    let failed =
+        async || world.metrics().await.sum("spangate_jwks_fetches_total", &[("outcome", "unreachable")]);
+    let before = failed().await;
+    eventually("the other authority is asked under", || async { failed().await > before }).await;
+    send(&world, &token_of("b")).await.assert_accepted(Form::Protobuf);
+    assert_eq!(issuer.fetches(), 1);
+}
+
 /// Scenario: good, refused and undetermined tokens in one thread, with everything logged at the finest level.
 /// Guarantees: no line holds a token or a claim of one; the operator is told why one was refused.
 #[tokio::test]

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::digest::{SHA256, digest};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout, timeout_at},
@@ -71,18 +72,30 @@ impl Pace {
     };
 }
 
-/// What a source is made from: equal ones have the same keys, so that a reload can keep them.
+/// Whose keys, from where, for what. A reload keeps the keys of a source for which these are the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Made {
+struct Wanted {
     issuer: String,
     origin: KeyOrigin,
-    ca_file: std::path::PathBuf,
     algorithms: Vec<SignatureAlgorithm>,
+}
+
+impl Wanted {
+    fn of(config: &OidcProvider) -> Self {
+        let OidcProvider { issuer, algorithms, .. } = config;
+        Self { issuer: issuer.clone(), origin: config.key_origin(), algorithms: algorithms.clone() }
+    }
+}
+
+/// A digest of the CA certificates that are trusted on the way; `None` without a file, or if it can't be read.
+fn trust(config: &OidcProvider) -> Option<Vec<u8>> {
+    Some(digest(&SHA256, &std::fs::read(&config.ca_file).ok()?).as_ref().to_vec())
 }
 
 /// The keys of one provider.
 pub(in crate::validate) struct KeySource {
-    made: Made,
+    wanted: Wanted,
+    trust: Option<Vec<u8>>,
     /// `None`: the keys are of a file and never change.
     fetcher: Option<Fetcher>,
     state: watch::Sender<State>,
@@ -106,15 +119,32 @@ struct State {
 }
 
 impl KeySource {
-    /// The source that a provider names; a file is read now, a URL is fetched from [`Self::start`] on.
+    /// The source that a provider names; a file is read now, a URL is fetched from [`Self::start`] on. One of `before`
+    /// that would fetch the same keys in the same way goes on. Where only the trust in the way changed, its keys serve
+    /// until the new trust has brought others. A file may hold other keys by now and is read again.
     ///
     /// # Errors
     /// The key of the provider to mend, and what is wrong with it.
-    pub(in crate::validate) fn new(
+    pub(in crate::validate) fn new<'a>(
         config: &OidcProvider,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, (&'static str, String)> {
-        Self::with_pace(config, metrics, Pace::DEFAULT)
+        mut before: impl Iterator<Item = &'a Arc<Self>>,
+    ) -> Result<Arc<Self>, (&'static str, String)> {
+        let wanted = Wanted::of(config);
+        let known = before.find(|known| known.fetcher.is_some() && known.wanted == wanted);
+        match known {
+            Some(known) if known.trust == trust(config) => Ok(Arc::clone(known)),
+            Some(known) => {
+                let source = Self::with_pace(config, metrics, known.pace)?;
+                let (keys, landed) = {
+                    let state = known.state.borrow();
+                    (state.keys.clone(), state.landed)
+                };
+                source.state.send_modify(|state| (state.keys, state.landed) = (keys, landed));
+                Ok(Arc::new(source))
+            }
+            None => Self::with_pace(config, metrics, Pace::DEFAULT).map(Arc::new),
+        }
     }
 
     fn with_pace(
@@ -122,37 +152,25 @@ impl KeySource {
         metrics: Arc<Metrics>,
         pace: Pace,
     ) -> Result<Self, (&'static str, String)> {
-        let made = Made {
-            issuer: config.issuer.clone(),
-            origin: config.key_origin(),
-            ca_file: config.ca_file.clone(),
-            algorithms: config.algorithms.clone(),
-        };
-        let fetcher = Fetcher::new(&made.origin, &made.issuer, &made.ca_file, pace.fetch)?;
-        let state = match &made.origin {
+        let wanted = Wanted::of(config);
+        let trust = trust(config);
+        let fetcher = Fetcher::new(&wanted.origin, &wanted.issuer, &config.ca_file, pace.fetch)?;
+        let state = match &wanted.origin {
             KeyOrigin::File(path) => {
-                State { keys: Some(Arc::new(from_file(path, &made.algorithms)?)), ..State::default() }
+                State { keys: Some(Arc::new(from_file(path, &wanted.algorithms)?)), ..State::default() }
             }
             // Nothing is known before the first fetch: whoever asks waits for it.
             _ => State { is_pending: true, ..State::default() },
         };
         Ok(Self {
-            made,
+            wanted,
+            trust,
             fetcher,
             state: watch::Sender::new(state),
             is_kept: AtomicBool::new(false),
             pace,
             metrics,
         })
-    }
-
-    /// Whether a provider's keys come from here. Never for a file, which may hold other keys by now.
-    pub(in crate::validate) fn is_of(&self, config: &OidcProvider) -> bool {
-        self.fetcher.is_some()
-            && self.made.issuer == config.issuer
-            && self.made.origin == config.key_origin()
-            && self.made.ca_file == config.ca_file
-            && self.made.algorithms == config.algorithms
     }
 
     /// Begins to fetch in the background, until the source is dropped; harmless when called again.
@@ -180,7 +198,7 @@ impl KeySource {
     }
 
     pub(in crate::validate) fn issuer(&self) -> &str {
-        &self.made.issuer
+        &self.wanted.issuer
     }
 
     /// Holds a token against the keys; waits for a fetch, until `end`, where only that can tell.
@@ -246,7 +264,7 @@ impl KeySource {
         let began = Instant::now();
         let answer = timeout(self.pace.fetch, fetcher.fetch()).await.unwrap_or(Err(Undetermined::Timeout));
         let read = answer.and_then(|Fetched { body, max_age }| {
-            let keys = KeySet::read(&body, &self.made.algorithms).map_err(Undetermined::BadAnswer)?;
+            let keys = KeySet::read(&body, &self.wanted.algorithms).map_err(Undetermined::BadAnswer)?;
             Ok((keys, max_age))
         });
         match read {
@@ -285,7 +303,7 @@ impl KeySource {
 
     /// At most a line for each attempt, and attempts come a minute apart once they go on failing.
     fn tell(&self, trouble: &Undetermined) {
-        let (key, meanwhile) = match (&self.made.origin, self.state.borrow().keys.is_some()) {
+        let (key, meanwhile) = match (&self.wanted.origin, self.state.borrow().keys.is_some()) {
             (KeyOrigin::Jwks(_), has_keys) => ("jwks_url", has_keys),
             (_, has_keys) => ("discovery", has_keys),
         };
@@ -328,7 +346,7 @@ async fn keep(source: Weak<KeySource>) {
 
 impl fmt::Debug for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeySource").field("made", &self.made).finish_non_exhaustive()
+        f.debug_struct("KeySource").field("wanted", &self.wanted).finish_non_exhaustive()
     }
 }
 
