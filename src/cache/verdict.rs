@@ -215,10 +215,12 @@ impl<V: Validator> Validator for Cached<V> {
 
     /// Questions in flight still answer those who wait, and nobody else.
     fn purge(&self) -> usize {
+        // First, so that no answer that rests on what is doubted from now on can be kept below.
+        let inner = self.shared.settings.load().inner.purge();
         // Under this lock every flight lands: none can bring in an older word between the two steps.
         let mut flights = self.shared.flights();
         flights.open.clear();
-        self.shared.kept.clear()
+        self.shared.kept.clear().saturating_add(inner)
     }
 }
 

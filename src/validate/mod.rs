@@ -60,7 +60,8 @@ pub trait Validator: fmt::Debug + Send + Sync + 'static {
     /// Puts what is kept in memory into the metrics; asked at each scrape.
     fn record_entries(&self) {}
 
-    /// Forgets every verdict that is kept in memory; returns how many there were.
+    /// Forgets every verdict that is kept in memory, and asks anew for what further ones rest on; returns how many
+    /// verdicts there were.
     fn purge(&self) -> usize {
         0
     }

@@ -186,6 +186,12 @@ impl Validator for Oidc {
             self.providers.iter().filter_map(|provider| Some((provider.issuer(), provider.keys.age()?)));
         self.metrics.jwks_ages(ages);
     }
+
+    /// No verdict is kept here; but the next one shall not rest on a key that was taken away since.
+    fn purge(&self) -> usize {
+        self.providers.iter().for_each(|provider| provider.keys.doubt());
+        0
+    }
 }
 
 impl fmt::Debug for Oidc {

@@ -116,6 +116,16 @@ struct State {
     asked: Option<Instant>,
     /// When the last fetch that brought nothing began, and why it did.
     failed: Option<(Instant, Undetermined)>,
+    /// Since when nothing is held against these keys; until a fetch that begins later has ended.
+    doubted: Option<Instant>,
+}
+
+impl State {
+    /// A fetch has ended. One that began before a doubt settles nothing: another one has to follow at once.
+    fn ended(&mut self, began: Instant) {
+        self.doubted = self.doubted.filter(|since| *since > began);
+        self.is_pending = self.doubted.is_some();
+    }
 }
 
 impl KeySource {
@@ -187,6 +197,17 @@ impl KeySource {
         let _closed = state.wait_for(|state| !state.is_pending).await;
     }
 
+    /// Fetches anew, for an operator who knows better: no token is held against the keys at hand before that fetch has
+    /// ended. If it brings nothing they serve on, as in any silence. Keys of a file stay: a reload reads them.
+    pub(in crate::validate) fn doubt(&self) {
+        if self.fetcher.is_some() {
+            self.state.send_modify(|state| {
+                state.doubted = Some(Instant::now());
+                state.is_pending = true;
+            });
+        }
+    }
+
     /// Time since the keys were last fetched; `None` for a file, and before the first success.
     pub(in crate::validate) fn age(&self) -> Option<Duration> {
         self.state.borrow().landed.map(|at| at.elapsed())
@@ -215,7 +236,8 @@ impl KeySource {
         loop {
             let (keys, began, failed) = {
                 let state = state.borrow();
-                (state.keys.clone(), state.began, state.failed.clone())
+                let trusted = state.keys.clone().filter(|_| state.doubted.is_none());
+                (trusted, state.began, state.failed.clone())
             };
             let fit = keys.map(|keys| keys.check(token));
             let is_final = self.fetcher.is_none() || began.is_some_and(|began| began >= here);
@@ -275,14 +297,10 @@ impl KeySource {
                 }
                 *failures = 0;
                 self.state.send_modify(|state| {
-                    *state = State {
-                        keys: Some(Arc::new(keys)),
-                        began: Some(began),
-                        landed: Some(Instant::now()),
-                        is_pending: false,
-                        asked: state.asked,
-                        failed: None,
-                    };
+                    state.keys = Some(Arc::new(keys));
+                    (state.began, state.landed) = (Some(began), Some(Instant::now()));
+                    state.failed = None;
+                    state.ended(began);
                 });
                 max_age.unwrap_or(self.pace.usual).clamp(self.pace.shortest, self.pace.longest)
             }
@@ -293,8 +311,8 @@ impl KeySource {
                 *failures = failures.saturating_add(1);
                 self.tell(&trouble);
                 self.state.send_modify(|state| {
-                    state.is_pending = false;
                     state.failed = Some((began, trouble));
+                    state.ended(began);
                 });
                 doubled.min(self.pace.last_retry)
             }

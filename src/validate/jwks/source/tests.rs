@@ -152,6 +152,51 @@ async fn rotation() {
     assert_eq!(fake.count(), 3);
 }
 
+/// Scenario: the provider takes a key away; nobody names another one, but the keys are doubted. Then it falls silent, and
+/// they are doubted once more.
+/// Guarantees: a doubt fetches at once, whatever the cool-down; tokens wait for what it brings, and the key that is gone
+/// serves no more; where it brings nothing, known keys serve on.
+#[tokio::test]
+async fn a_doubt_fetches_anew() {
+    let (fake, old, new) = (Fake::start().await, Key::p256("old"), Key::p256("new"));
+    fake.has(&[&old]);
+    let source = fake.source(FAST, |_| {});
+    assert_eq!(check(&source, &old).await, Ok(Fit::Good));
+    fake.has(&[&new]);
+    source.doubt();
+    assert_eq!((check(&source, &old).await, fake.count()), (Ok(Fit::Unknown), 2));
+    assert_eq!(check(&source, &new).await, Ok(Fit::Good));
+    fake.is_down();
+    source.doubt();
+    assert_eq!((check(&source, &new).await, fake.count()), (Ok(Fit::Good), 3));
+}
+
+/// Scenario: a fetch is under way when the keys are doubted; it brings the set from before.
+/// Guarantees: that set settles nothing: another fetch follows at once, and tokens wait for that one.
+#[tokio::test]
+async fn a_fetch_from_before_a_doubt_settles_nothing() {
+    let (mut fake, old, new) = (Fake::start().await, Key::p256("old"), Key::p256("new"));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    fake.url = format!("http://{}", listener.local_addr().unwrap());
+    let source = fake.source(FAST, |_| {});
+    let (mut first, _) = listener.accept().await.unwrap();
+    source.doubt();
+    let answer = |keys: &[&Key]| {
+        fake.has(keys);
+        fake.answer.lock().unwrap().clone().unwrap()
+    };
+    let (before, after) = (answer(&[&old]), answer(&[&new]));
+    let served = tokio::spawn(async move {
+        first.write_all(before.as_bytes()).await.unwrap();
+        let (mut second, _) = listener.accept().await.unwrap();
+        second.write_all(after.as_bytes()).await.unwrap();
+        // The fetch reads on until it has all.
+        let _read = second.read(&mut [0; 4096]).await;
+    });
+    assert_eq!(check(&source, &new).await, Ok(Fit::Good));
+    served.await.unwrap();
+}
+
 /// Scenario: a provider that falls silent, or answers with an error, a page, an empty set.
 /// Guarantees: its known keys serve on; a key that is not known is undetermined, never denied.
 #[tokio::test]
@@ -251,6 +296,11 @@ async fn a_set_is_fetched_again_in_time() {
     };
     let long = fake.source(bounds(10, 50), |_| {});
     asked(&fake, 3).await;
+    assert_eq!(check(&long, &key).await, Ok(Fit::Good));
+    fake.has(&[&Key::p256("k2")]);
+    while check(&long, &key).await == Ok(Fit::Good) {
+        sleep(Duration::from_millis(2)).await;
+    }
     drop(long);
     let other = Fake::start().await;
     other.raw("200 OK\r\ncache-control: max-age=1", &body);
