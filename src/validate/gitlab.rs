@@ -118,21 +118,9 @@ impl Gitlab {
         match &verdict {
             Ok(Verdict::Deny(Denial::Unauthenticated)) => self.count_refusal(),
             Ok(_) => self.refusals.ended(),
-            Err(trouble) => self.tell_trouble(question, trouble),
+            Err(trouble) => question.tell(trouble, &self.log_cap, "GitLab gave no verdict"),
         }
         verdict
-    }
-
-    fn tell_trouble(&self, question: &Question, trouble: &Undetermined) {
-        if let Some(suppressed) = self.log_cap.allow(trouble.label()) {
-            tracing::warn!(
-                correlation_id = %question.correlation_id,
-                credentials = %question.credentials.digest(),
-                error_message = %trouble,
-                suppressed,
-                "GitLab gave no verdict"
-            );
-        }
     }
 
     async fn ask_within_budget(&self, question: &Question) -> Result<Verdict, Undetermined> {

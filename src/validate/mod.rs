@@ -28,7 +28,10 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::otlp::{TraceId, rewrite::Stamp};
+use crate::{
+    otlp::{TraceId, rewrite::Stamp},
+    telemetry::RateCap,
+};
 
 use self::{cache_control::Stale, credentials::Credentials, trusted::Trusted};
 
@@ -104,6 +107,21 @@ pub struct Question {
     pub correlation_id: Arc<str>,
     /// When the request as a whole must be answered; no call may outlive it for this caller.
     pub deadline: Instant,
+}
+
+impl Question {
+    /// Tells the operator that it got no verdict, as often as `cap` allows for this kind of trouble.
+    fn tell(&self, trouble: &Undetermined, cap: &RateCap, what: &'static str) {
+        if let Some(suppressed) = cap.allow(trouble.label()) {
+            tracing::warn!(
+                correlation_id = %self.correlation_id,
+                credentials = %self.credentials.digest(),
+                error_message = %trouble,
+                suppressed,
+                "{what}"
+            );
+        }
+    }
 }
 
 /// The authority's word about one credential.

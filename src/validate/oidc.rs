@@ -106,7 +106,8 @@ impl Oidc {
                 Ok(Verdict::Deny(refusal.denial()))
             }
             Err(trouble) => {
-                self.tell_trouble(question, &trouble);
+                let what = "no key at hand can tell whether a bearer token is good";
+                question.tell(&trouble, &self.log_cap, what);
                 Err(trouble)
             }
         }
@@ -154,18 +155,6 @@ impl Oidc {
                 error_message = %refusal,
                 suppressed,
                 "a bearer token was refused"
-            );
-        }
-    }
-
-    fn tell_trouble(&self, question: &Question, trouble: &Undetermined) {
-        if let Some(suppressed) = self.log_cap.allow(trouble.label()) {
-            tracing::warn!(
-                correlation_id = %question.correlation_id,
-                credentials = %question.credentials.digest(),
-                error_message = %trouble,
-                suppressed,
-                "no key at hand can tell whether a bearer token is good"
             );
         }
     }
