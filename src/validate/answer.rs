@@ -59,7 +59,7 @@ pub(super) fn head(
             Err(Undetermined::ForeignRefusal)
         }
         StatusCode::UNAUTHORIZED if signed_at.is_some_and(|signed| !is_timely(signed, headers)) => {
-            Err(Undetermined::BadAnswer("a 401 while the clocks of GitLab and of this machine are apart"))
+            Err(Undetermined::ClocksApart)
         }
         StatusCode::UNAUTHORIZED => Ok(Head::Denied(Denial::Unauthenticated)),
         StatusCode::FORBIDDEN => Ok(Head::Denied(Denial::Forbidden)),

@@ -179,6 +179,9 @@ pub enum Undetermined {
     /// A 401 or 403 in another form than that of GitLab's API.
     #[error("something in front of GitLab refused in its place, which says nothing about the credential")]
     ForeignRefusal,
+    /// A 401 whose `Date` lies outside the life of our signature, which may be all that it refused.
+    #[error("the authority refused (401) while its clock and this machine's are apart")]
+    ClocksApart,
     /// Our own cap on questions in flight is reached.
     #[error("too many questions to the authority are already in flight")]
     Busy,
@@ -205,7 +208,7 @@ impl Undetermined {
             Self::Unreachable(_) => "unreachable",
             Self::Throttled => "throttled",
             Self::Status(_) => "status",
-            Self::BadAnswer(_) | Self::ForeignRefusal => "bad_answer",
+            Self::BadAnswer(_) | Self::ForeignRefusal | Self::ClocksApart => "bad_answer",
             Self::Busy => "busy",
             Self::BreakerOpen(_) => "breaker_open",
             Self::Paused(_) => "paused",

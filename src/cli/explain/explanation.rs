@@ -309,6 +309,7 @@ fn hint_undetermined(trouble: &Undetermined) -> &'static str {
         Undetermined::BadAnswer(_) | Undetermined::ForeignRefusal => {
             "something else answers in GitLab's place, or its endpoint breaks the contract: spangate conform"
         }
+        Undetermined::ClocksApart => "set the clocks of GitLab and of this machine right",
         Undetermined::Busy => "gitlab.max_concurrency and gitlab.max_queue",
         Undetermined::BreakerOpen(_) | Undetermined::Paused(_) => "wait a few seconds and ask again",
         Undetermined::UnknownKey => "wait half a minute and ask again",

@@ -190,9 +190,13 @@ fn outcome(answer: &Result<Verdict, Undetermined>) -> Outcome {
             | Undetermined::Status(300..=399 | 404 | 500..),
         ) => Outcome::Fault,
         // Whoever refuses is up, and so is what stands behind it.
-        Ok(_) | Err(Undetermined::Throttled | Undetermined::ForeignRefusal | Undetermined::Status(_)) => {
-            Outcome::Word
-        }
+        Ok(_)
+        | Err(
+            Undetermined::Throttled
+            | Undetermined::ForeignRefusal
+            | Undetermined::ClocksApart
+            | Undetermined::Status(_),
+        ) => Outcome::Word,
         Err(
             Undetermined::Busy
             | Undetermined::BreakerOpen(_)

@@ -141,6 +141,7 @@ async fn a_refusal_is_no_fault() {
         Err(Undetermined::Status(431)),
         Err(Undetermined::Status(422)),
         Err(Undetermined::ForeignRefusal),
+        Err(Undetermined::ClocksApart),
         Err(Undetermined::NoAuthority),
     ] {
         let rails = Rails::new(1, answer);
