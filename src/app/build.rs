@@ -90,10 +90,14 @@ impl Prepared {
         let config = &self.built.config;
         lasting.limits.reconfigure(&config.limits, config.traces.max_spans_per_job);
         lasting.failures.reconfigure(&config.limits.per_client_failures);
-        if let (Some(Authority::Gitlab { cached, .. }), Some(guarded)) =
-            (&self.built.authority, self.ask_anew)
-        {
-            cached.reconfigure(guarded, &config.cache);
+        lasting.metrics.forget_kept();
+        match (&self.built.authority, self.ask_anew) {
+            (Some(Authority::Gitlab { cached, .. }), Some(guarded)) => {
+                cached.reconfigure(guarded, &config.cache);
+            }
+            (Some(Authority::Gitlab { .. }), None) => {}
+            // Nobody is asked any more: an open breaker would stand in the metrics for ever.
+            (Some(Authority::Fixed(_)) | None, _) => lasting.metrics.authority_breaker(0),
         }
         Built { bearer: self.bearer.map(bearer::Prepared::take_over), ..self.built }
     }

@@ -305,6 +305,13 @@ impl Metrics {
         self.authority_breaker.set(state);
     }
 
+    /// Another configuration holds: what is kept in memory is told anew by the next scrape, and nothing of what is gone.
+    pub fn forget_kept(&self) {
+        self.cache_entries.clear();
+        self.cache_size.clear();
+        self.jwks_age.clear();
+    }
+
     /// The ages of providers' keys, by issuer; what is not among them is forgotten.
     pub fn jwks_ages<'a>(&self, ages: impl Iterator<Item = (&'a str, Duration)>) {
         self.jwks_age.clear();

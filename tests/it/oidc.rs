@@ -351,6 +351,32 @@ async fn a_key_that_was_taken_away_stops_with_a_purge() {
     send(&world, &token(&new, &issuer)).await.assert_accepted(Form::Protobuf);
 }
 
+/// Scenario: a reload takes the providers away after a token was taken.
+/// Guarantees: the metrics of their keys and verdicts are gone, and do not stand still.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_reload_takes_away_is_no_metric() {
+    let key = Key::p256("k1");
+    let issuer = Issuer::start(&[&key]).await;
+    let world = World::with(|config| {
+        config.listeners[0].authentication = vec![Authentication::Gitlab, Authentication::Oidc];
+        config.oidc.providers = vec![provider(&issuer)];
+    })
+    .await;
+    send(&world, &token(&key, &issuer)).await.assert_accepted(Form::Protobuf);
+    let of_providers = async || {
+        let text = world.metrics().await.0;
+        let is_theirs =
+            |line: &&str| line.contains("bearer_") || line.starts_with("spangate_jwks_age_seconds{");
+        text.lines().filter(is_theirs).count()
+    };
+    assert!(of_providers().await >= 4);
+    let mut config = world.config.clone();
+    config.listeners[0].authentication = vec![Authentication::Gitlab];
+    config.oidc.providers.clear();
+    world.running.reload(&config).expect("a good configuration");
+    assert_eq!(of_providers().await, 0);
+}
+
 /// Scenario: the CA certificates of a provider change in their file: first another authority's stand there, then the
 /// right ones, then the others again; a reload after each.
 /// Guarantees: a reload reads them again, without a restart; the keys that were had under the right ones serve on.
