@@ -193,6 +193,7 @@ async fn a_fetch_from_before_a_doubt_settles_nothing() {
         // The fetch reads on until it has all.
         let _read = second.read(&mut [0; 4096]).await;
     });
+    assert_eq!(check(&source, &old).await, Ok(Fit::Unknown));
     assert_eq!(check(&source, &new).await, Ok(Fit::Good));
     served.await.unwrap();
 }
