@@ -21,7 +21,7 @@ use crate::support::{
     logs::Captured,
     spans,
     tls::TestTls,
-    tokens::{Key, after, gitlab_claims},
+    tokens::{Key, after, gitlab_claims, jwks},
     world::{World, ask, eventually, get, loopback, text, unlimited},
 };
 
@@ -184,7 +184,8 @@ async fn a_provider_that_is_down_at_the_start() {
 }
 
 /// Scenario: a provider that takes the connection and is silent, right after the start.
-/// Guarantees: not ready yet, with the reason in the probe's body, although started and alive.
+/// Guarantees: not ready yet, with the reason in the probe's body, although started and alive; a token waits for two of its
+/// four seconds, and then hears to come again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readiness_waits_for_keys() {
     let silent = std::net::TcpListener::bind(loopback()).unwrap();
@@ -199,6 +200,28 @@ async fn readiness_waits_for_keys() {
     for path in ["/-/liveness", "/-/startup"] {
         assert_eq!(get(world.running.admin(), path).await.status, 200, "{path}");
     }
+    let began = Instant::now();
+    send(&world, &token(&key, &issuer)).await.assert_refused(Form::Protobuf, Refusal::UNAVAILABLE);
+    assert!(began.elapsed() < Duration::from_millis(3_500), "{:?}", began.elapsed());
+}
+
+/// Scenario: keys that stand in a file; another key takes the place of the one in it, then a reload.
+/// Guarantees: a cached verdict that rests on the key that is gone ends with the reload; the new key counts from then on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_reads_a_file_of_keys_again() {
+    let (old, new) = (Key::p256("old"), Key::p256("new"));
+    let issuer = Issuer::start(&[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let keys_file = folder.path().join("keys");
+    let write = |key: &Key| std::fs::write(&keys_file, jwks(&[key]).to_string()).unwrap();
+    write(&old);
+    let world = world(&issuer, |config| config.oidc.providers[0].keys_file = keys_file.clone()).await;
+    send(&world, &token(&old, &issuer)).await.assert_accepted(Form::Protobuf);
+    write(&new);
+    world.running.reload(&world.config).expect("a good configuration");
+    send(&world, &token(&old, &issuer)).await.assert_refused(Form::Protobuf, Refusal::UNAUTHENTICATED);
+    send(&world, &token(&new, &issuer)).await.assert_accepted(Form::Protobuf);
+    assert_eq!(issuer.fetches(), 0);
 }
 
 /// Scenario: forty senders go on while the provider publishes a new key, signs with it at once and takes the old one away.
