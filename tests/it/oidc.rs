@@ -2,10 +2,10 @@
 //! becomes of exports while a provider is down, changes its keys, or is told of keys that do not exist.
 
 mod examples;
+mod reload;
 
 use std::time::{Duration, Instant};
 
-use http::Method;
 use serde_json::{Value, json};
 use spangate::{
     app,
@@ -21,8 +21,8 @@ use crate::support::{
     logs::Captured,
     spans,
     tls::TestTls,
-    tokens::{Key, after, gitlab_claims, jwks},
-    world::{World, ask, eventually, get, loopback, text, unlimited},
+    tokens::{Key, after, gitlab_claims},
+    world::{World, eventually, get, loopback, text, unlimited},
 };
 
 const AUDIENCE: &str = "https://telemetry.example.com";
@@ -205,25 +205,6 @@ async fn readiness_waits_for_keys() {
     assert!(began.elapsed() < Duration::from_millis(3_500), "{:?}", began.elapsed());
 }
 
-/// Scenario: keys that stand in a file; another key takes the place of the one in it, then a reload.
-/// Guarantees: a cached verdict that rests on the key that is gone ends with the reload; the new key counts from then on.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reload_reads_a_file_of_keys_again() {
-    let (old, new) = (Key::p256("old"), Key::p256("new"));
-    let issuer = Issuer::start(&[]).await;
-    let folder = tempfile::tempdir().unwrap();
-    let keys_file = folder.path().join("keys");
-    let write = |key: &Key| std::fs::write(&keys_file, jwks(&[key]).to_string()).unwrap();
-    write(&old);
-    let world = world(&issuer, |config| config.oidc.providers[0].keys_file = keys_file.clone()).await;
-    send(&world, &token(&old, &issuer)).await.assert_accepted(Form::Protobuf);
-    write(&new);
-    world.running.reload(&world.config).expect("a good configuration");
-    send(&world, &token(&old, &issuer)).await.assert_refused(Form::Protobuf, Refusal::UNAUTHENTICATED);
-    send(&world, &token(&new, &issuer)).await.assert_accepted(Form::Protobuf);
-    assert_eq!(issuer.fetches(), 0);
-}
-
 /// Scenario: forty senders go on while the provider publishes a new key, signs with it at once and takes the old one away.
 /// Guarantees: no export is refused or lost, and the keys are fetched once more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -312,34 +293,6 @@ async fn a_cached_token_ends_with_its_exp() {
     }
 }
 
-/// Scenario: a reload that changes other things, then one that requires what the sender's token does not have.
-/// Guarantees: keys and verdicts outlive the first; after the second the token is refused, by the same keys.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reload_keeps_keys() {
-    let key = Key::p256("k1");
-    let issuer = Issuer::start(&[&key]).await;
-    let world = world(&issuer, |_| {}).await;
-    let token = token(&key, &issuer);
-    send(&world, &token).await.assert_accepted(Form::Protobuf);
-    issuer.is_down();
-    let mut config = world.config.clone();
-    config.traces.max_spans_per_job = 7;
-    config.cache.max_ttl = Duration::from_mins(1);
-    world.running.reload(&config).expect("a good configuration");
-    send(&world, &token).await.assert_accepted(Form::Protobuf);
-    let hits =
-        world.metrics().await.sum("spangate_verdicts_total", &[("source", "hit"), ("verdict", "allow")]);
-    assert!(hits > 0.5);
-    config.oidc.providers[0].require = [("ref_protected".to_owned(), vec!["true".to_owned()])].into();
-    world.running.reload(&config).expect("a good configuration");
-    send(&world, &token).await.assert_refused(Form::Protobuf, Refusal::FORBIDDEN);
-    config.oidc.providers[0].keys_file = "/absent/keys".into();
-    let problem = world.running.reload(&config).unwrap_err().to_string();
-    assert!(problem.contains("oidc.providers.0.keys_file: /absent/keys"), "{problem}");
-    send(&world, &token).await.assert_refused(Form::Protobuf, Refusal::FORBIDDEN);
-    assert_eq!(issuer.fetches(), 1);
-}
-
 /// Scenario: a provider behind TLS with a private CA, found by discovery, with that CA configured and with none.
 /// Guarantees: its tokens pass under its own CA only; else they get 503.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -350,85 +303,6 @@ async fn a_private_ca() {
     send(&trusting, &token(&key, &issuer)).await.assert_accepted(Form::Protobuf);
     let doubting = world(&issuer, |_| {}).await;
     send(&doubting, &token(&key, &issuer)).await.assert_refused(Form::Protobuf, Refusal::UNAVAILABLE);
-}
-
-/// Scenario: a provider takes away a key whose token is in the cache, and an operator purges.
-/// Guarantees: the token is refused within a second of the purge, although nobody named another key; a token of the new key
-/// passes.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_was_taken_away_stops_with_a_purge() {
-    let (old, new) = (Key::p256("old"), Key::p256("new"));
-    let issuer = Issuer::start(&[&old]).await;
-    let folder = tempfile::tempdir().unwrap();
-    let (token_file, operator) = (folder.path().join("token"), "operator-0123456789abcdef0123456789");
-    std::fs::write(&token_file, operator).unwrap();
-    let world = world(&issuer, |config| config.admin.token_file = token_file).await;
-    send(&world, &token(&old, &issuer)).await.assert_accepted(Form::Protobuf);
-    issuer.has(&[&new]);
-    let shown = [("authorization", &*format!("Bearer {operator}"))];
-    let began = Instant::now();
-    let purged = ask(world.running.admin(), Method::POST, "/-/cache/purge", &shown).await;
-    assert_eq!((purged.status, text(&purged).as_str()), (200, "1 verdicts forgotten\n"));
-    send(&world, &token(&old, &issuer)).await.assert_refused(Form::Protobuf, Refusal::UNAUTHENTICATED);
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-    send(&world, &token(&new, &issuer)).await.assert_accepted(Form::Protobuf);
-}
-
-/// Scenario: a reload takes the providers away after a token was taken.
-/// Guarantees: the metrics of their keys and verdicts are gone, and do not stand still.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_reload_takes_away_is_no_metric() {
-    let key = Key::p256("k1");
-    let issuer = Issuer::start(&[&key]).await;
-    let world = World::with(|config| {
-        config.listeners[0].authentication = vec![Authentication::Gitlab, Authentication::Oidc];
-        config.oidc.providers = vec![provider(&issuer)];
-    })
-    .await;
-    send(&world, &token(&key, &issuer)).await.assert_accepted(Form::Protobuf);
-    let of_providers = async || {
-        let text = world.metrics().await.0;
-        let is_theirs =
-            |line: &&str| line.contains("bearer_") || line.starts_with("spangate_jwks_age_seconds{");
-        text.lines().filter(is_theirs).count()
-    };
-    assert!(of_providers().await >= 4);
-    let mut config = world.config.clone();
-    config.listeners[0].authentication = vec![Authentication::Gitlab];
-    config.oidc.providers.clear();
-    world.running.reload(&config).expect("a good configuration");
-    assert_eq!(of_providers().await, 0);
-}
-
-/// Scenario: the CA certificates of a provider change in their file: first another authority's stand there, then the
-/// right ones, then the others again; a reload after each.
-/// Guarantees: a reload reads them again, without a restart; the keys that were had under the right ones serve on.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reload_reads_the_ca_again() {
-    let (key, tls, other) = (Key::rsa("k1"), TestTls::new(), TestTls::new());
-    let issuer = Issuer::over(Some(&tls), &[&key]).await;
-    let folder = tempfile::tempdir().unwrap();
-    let ca_file = folder.path().join("ca.pem");
-    let trust = |tls: &TestTls| std::fs::copy(tls.client().ca_file, &ca_file).unwrap();
-    trust(&other);
-    let world = world(&issuer, |config| config.oidc.providers[0].ca_file = ca_file.clone()).await;
-    let token_of = |subject: &str| {
-        let mut claims = gitlab_claims(&issuer.url(), AUDIENCE);
-        set(&mut claims, "/sub", subject);
-        key.token(&claims)
-    };
-    send(&world, &token_of("a")).await.assert_refused(Form::Protobuf, Refusal::UNAVAILABLE);
-    trust(&tls);
-    world.running.reload(&world.config).expect("a good configuration");
-    send(&world, &token_of("a")).await.assert_accepted(Form::Protobuf);
-    trust(&other);
-    world.running.reload(&world.config).expect("a good configuration");
-    let failed =
-        async || world.metrics().await.sum("spangate_jwks_fetches_total", &[("outcome", "unreachable")]);
-    let before = failed().await;
-    eventually("the other authority is asked under", || async { failed().await > before }).await;
-    send(&world, &token_of("b")).await.assert_accepted(Form::Protobuf);
-    assert_eq!(issuer.fetches(), 1);
 }
 
 /// Scenario: good, refused and undetermined tokens in one thread, with everything logged at the finest level.
