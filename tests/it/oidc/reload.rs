@@ -26,10 +26,12 @@ async fn a_reload_reads_a_file_of_keys_again() {
     let write = |key: &Key| std::fs::write(&keys_file, jwks(&[key]).to_string()).unwrap();
     write(&old);
     let world = world(&issuer, |config| config.oidc.providers[0].keys_file = keys_file.clone()).await;
-    send(&world, &token(&old, &issuer)).await.assert_accepted(Form::Protobuf);
+    // Signatures on this curve differ each time: the same token, or no verdict of it is cached.
+    let cached = token(&old, &issuer);
+    send(&world, &cached).await.assert_accepted(Form::Protobuf);
     write(&new);
     world.running.reload(&world.config).expect("a good configuration");
-    send(&world, &token(&old, &issuer)).await.assert_refused(Form::Protobuf, Refusal::UNAUTHENTICATED);
+    send(&world, &cached).await.assert_refused(Form::Protobuf, Refusal::UNAUTHENTICATED);
     send(&world, &token(&new, &issuer)).await.assert_accepted(Form::Protobuf);
     assert_eq!(issuer.fetches(), 0);
 }
@@ -73,13 +75,15 @@ async fn a_key_that_was_taken_away_stops_with_a_purge() {
     let (token_file, operator) = (folder.path().join("token"), "operator-0123456789abcdef0123456789");
     std::fs::write(&token_file, operator).unwrap();
     let world = world(&issuer, |config| config.admin.token_file = token_file).await;
-    send(&world, &token(&old, &issuer)).await.assert_accepted(Form::Protobuf);
+    // Signatures on this curve differ each time: the same token, or no verdict of it is cached.
+    let cached = token(&old, &issuer);
+    send(&world, &cached).await.assert_accepted(Form::Protobuf);
     issuer.has(&[&new]);
     let shown = [("authorization", &*format!("Bearer {operator}"))];
     let began = Instant::now();
     let purged = ask(world.running.admin(), Method::POST, "/-/cache/purge", &shown).await;
     assert_eq!((purged.status, text(&purged).as_str()), (200, "1 verdicts forgotten\n"));
-    send(&world, &token(&old, &issuer)).await.assert_refused(Form::Protobuf, Refusal::UNAUTHENTICATED);
+    send(&world, &cached).await.assert_refused(Form::Protobuf, Refusal::UNAUTHENTICATED);
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     send(&world, &token(&new, &issuer)).await.assert_accepted(Form::Protobuf);
 }
