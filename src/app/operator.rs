@@ -35,7 +35,10 @@ impl Operations for Operator {
     fn purge(&self) -> usize {
         let forgotten = self.gateway.load().validator.purge();
         self.metrics.cache_purge();
-        tracing::info!(forgotten, "the verdict cache was purged: every pair is asked about again");
+        tracing::info!(
+            forgotten,
+            "the verdict cache was purged: every pair is asked about again, and the keys of OpenID providers are fetched anew"
+        );
         forgotten
     }
 

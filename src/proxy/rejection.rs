@@ -283,8 +283,11 @@ mod tests {
             Undetermined::Throttled,
             Undetermined::Status(404),
             Undetermined::BadAnswer("no JSON"),
+            Undetermined::ForeignRefusal,
             Undetermined::ClocksApart,
             Undetermined::Busy,
+            Undetermined::BreakerOpen(Duration::from_secs(1)),
+            Undetermined::Paused(Duration::from_secs(2)),
             Undetermined::UnknownKey,
             Undetermined::NoAuthority,
         ]

@@ -26,7 +26,7 @@ use crate::{
 use super::{
     Allowed, BuildError, Denial, IdentityPolicy, Question, Undetermined, Validator, Verdict,
     answer::{self, Head},
-    credentials::{Digester, HeaderNames, Kind, Pair},
+    credentials::{Digester, HeaderNames, Pair},
     job_token,
     refusal_row::RefusalRow,
     signer::{Signer, unix_seconds},
@@ -118,22 +118,9 @@ impl Gitlab {
         match &verdict {
             Ok(Verdict::Deny(Denial::Unauthenticated)) => self.count_refusal(),
             Ok(_) => self.refusals.ended(),
-            Err(trouble) => self.tell_trouble(question, trouble),
+            Err(trouble) => question.tell(trouble, None, &self.log_cap, "GitLab gave no verdict"),
         }
         verdict
-    }
-
-    fn tell_trouble(&self, question: &Question, trouble: &Undetermined) {
-        if let Some(suppressed) = self.log_cap.allow(trouble.label()) {
-            tracing::warn!(
-                correlation_id = %question.correlation_id,
-                credentials = %question.credentials.digest(),
-                error_message = %trouble,
-                hint = trouble.remedy(Kind::Pair),
-                suppressed,
-                "GitLab gave no verdict"
-            );
-        }
     }
 
     async fn ask_within_budget(&self, question: &Question) -> Result<Verdict, Undetermined> {

@@ -29,7 +29,10 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::otlp::{TraceId, rewrite::Stamp};
+use crate::{
+    otlp::{TraceId, rewrite::Stamp},
+    telemetry::RateCap,
+};
 
 use self::{cache_control::Stale, credentials::Credentials, trusted::Trusted};
 
@@ -107,6 +110,24 @@ pub struct Question {
     pub deadline: Instant,
 }
 
+impl Question {
+    /// Tells the operator that it got no verdict, as often as `cap` allows for this kind of trouble. `issuer`: of the
+    /// provider that was to judge it, where there is one.
+    fn tell(&self, trouble: &Undetermined, issuer: Option<&str>, cap: &RateCap, what: &'static str) {
+        if let Some(suppressed) = cap.allow(trouble.label()) {
+            tracing::warn!(
+                correlation_id = %self.correlation_id,
+                credentials = %self.credentials.digest(),
+                issuer,
+                error_message = %trouble,
+                hint = trouble.remedy(self.credentials.kind()),
+                suppressed,
+                "{what}"
+            );
+        }
+    }
+}
+
 /// The authority's word about one credential.
 #[derive(Clone, Debug)]
 pub enum Verdict {
@@ -162,8 +183,8 @@ pub enum Undetermined {
     /// A 401 or 403 in another form than that of GitLab's API.
     #[error("something in front of GitLab refused in its place, which says nothing about the credential")]
     ForeignRefusal,
-    /// A 401 to a question whose signature can't be good by the authority's own clock.
-    #[error("a 401 while the clocks of GitLab and of this machine are apart")]
+    /// A 401 whose `Date` lies outside the life of our signature, which may be all that it refused.
+    #[error("the authority refused (401) while its clock and this machine's are apart")]
     ClocksApart,
     /// Our own cap on questions in flight is reached.
     #[error("too many questions to the authority are already in flight")]

@@ -19,7 +19,7 @@ use crate::{config, config::AttributeSet, metrics::Metrics, telemetry::RateCap};
 use super::{
     Allowed, BuildError, IdentityPolicy, Question, Undetermined, Validator, Verdict,
     cache_control::Stale,
-    credentials::{Credentials, Digester, Kind},
+    credentials::{Credentials, Digester},
     jwks::{Fit, KeySource},
     refusal_row::RefusalRow,
     signer::unix_seconds,
@@ -123,7 +123,9 @@ impl Oidc {
                 Ok(Verdict::Deny(refusal.denial()))
             }
             Err(trouble) => {
-                self.tell_trouble(question, &trouble);
+                let what = "no key at hand can tell whether a bearer token is good";
+                let issuer = self.issuer_of(&question.credentials);
+                question.tell(&trouble, issuer, &self.log_cap, what);
                 Err(trouble)
             }
         }
@@ -213,20 +215,6 @@ impl Oidc {
                 error_message = %refusal,
                 "{row} bearer tokens were refused and none was good: if their senders are ours, check `audiences`, \
                  `require` and `algorithms` of oidc.providers with spangate explain --bearer-token-file"
-            );
-        }
-    }
-
-    fn tell_trouble(&self, question: &Question, trouble: &Undetermined) {
-        if let Some(suppressed) = self.log_cap.allow(trouble.label()) {
-            tracing::warn!(
-                correlation_id = %question.correlation_id,
-                credentials = %question.credentials.digest(),
-                issuer = self.issuer_of(&question.credentials),
-                error_message = %trouble,
-                hint = trouble.remedy(Kind::Bearer),
-                suppressed,
-                "no key at hand can tell whether a bearer token is good"
             );
         }
     }

@@ -103,6 +103,14 @@ fn the_positive_answer_is_described() {
     let read = answer::positive(&headers, body.as_bytes()).unwrap();
     assert!(read.max_age.is_some() && read.expires_at.is_some(), "{read:?}");
     assert_eq!(answer::unreadable(body.as_bytes()), Vec::<&str>::new());
+    // Whatever changes what is read of the time past the end has to be described.
+    let description = positive["headers"]["Cache-Control"]["description"].as_str().unwrap();
+    for directive in ["stale-while-revalidate=7", "stale-if-error=7", "must-revalidate", "proxy-revalidate"] {
+        headers.insert("cache-control", HeaderValue::from_str(&format!("{kept}, {directive}")).unwrap());
+        assert!(answer::positive(&headers, body.as_bytes()).unwrap().stale != read.stale, "{directive}");
+        let name = directive.trim_end_matches("=7");
+        assert!(description.contains(&format!("`{name}`")), "{name} is not described");
+    }
 }
 
 /// Scenario: for each field a value of the described kind, and a list in its place.

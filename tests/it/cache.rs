@@ -16,6 +16,7 @@ use crate::support::{
     authority::Script,
     client::{Export, Form},
     job::Job,
+    logs::Captured,
     spans,
     world::{World, ask, eventually, get, text, unlimited},
 };
@@ -211,6 +212,20 @@ async fn only_an_operator_purges() {
     assert!(!get(admin, "/metrics").await.body.windows(8).any(|part| part == b"operator"));
 }
 
+/// Scenario: somebody asks for a purge with a token that is not the operator's.
+/// Guarantees: the operator is warned, and neither token is in the log.
+#[tokio::test]
+async fn a_refused_purge_is_told() {
+    let (captured, file) = (Captured::start(), TokenFile::new());
+    let world = World::with(|config| config.admin.token_file = file.path()).await;
+    let shown = "intruder-0123456789abcdef0123456789abcdef";
+    assert_eq!(purge(world.running.admin(), shown).await.status, 401);
+    let log = captured.text();
+    let line = log.lines().find(|line| line.contains("a change on the admin listener was refused"));
+    assert!(line.is_some_and(|line| line.contains("WARN")), "{log}");
+    assert!(!log.contains(shown) && !log.contains(TOKEN), "{log}");
+}
+
 /// Scenario: the token in its file changes, then the file holds none, then the key is taken away; a reload after each.
 /// Guarantees: the new token counts from the reload on and the old one no more; a file without a token refuses the reload
 /// and leaves the token that was; without the key a purge is off.
@@ -268,6 +283,12 @@ async fn another_authority_starts_with_an_empty_cache() {
     reload("the secret", true, &config).await;
     config.gitlab.url = config.gitlab.url.replace("127.0.0.1", "localhost");
     reload("the URL", true, &config).await;
+    config.gitlab.auth_path.insert(0, '/');
+    reload("the path", true, &config).await;
+    config.gitlab.runner_token_header.make_ascii_uppercase();
+    reload("the header of a token", true, &config).await;
+    config.gitlab.secret_header = "Signature".into();
+    reload("the header of the signature", true, &config).await;
     config.gitlab.secret_issuer = "another".into();
     reload("the issuer", true, &config).await;
     config.attributes.service_name = "another".into();

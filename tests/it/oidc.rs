@@ -2,11 +2,11 @@
 //! becomes of exports while a provider is down, changes its keys, or is told of keys that do not exist.
 
 mod examples;
+mod reload;
 mod waiting;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use http::Method;
 use serde_json::{Value, json};
 use spangate::{
     app,
@@ -23,7 +23,7 @@ use crate::support::{
     spans,
     tls::TestTls,
     tokens::{Key, after, gitlab_claims},
-    world::{World, ask, eventually, get, loopback, text, unlimited},
+    world::{World, eventually, get, loopback, text, unlimited},
 };
 
 const AUDIENCE: &str = "https://telemetry.example.com";
@@ -185,7 +185,8 @@ async fn a_provider_that_is_down_at_the_start() {
 }
 
 /// Scenario: a provider that takes the connection and is silent, right after the start.
-/// Guarantees: not ready yet, with the reason in the probe's body, although started and alive.
+/// Guarantees: not ready yet, with the reason in the probe's body, although started and alive; a token waits for two of its
+/// four seconds, and then hears to come again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readiness_waits_for_keys() {
     let silent = std::net::TcpListener::bind(loopback()).unwrap();
@@ -200,6 +201,9 @@ async fn readiness_waits_for_keys() {
     for path in ["/-/liveness", "/-/startup"] {
         assert_eq!(get(world.running.admin(), path).await.status, 200, "{path}");
     }
+    let began = Instant::now();
+    send(&world, &token(&key, &issuer)).await.assert_refused(Form::Protobuf, Refusal::UNAVAILABLE);
+    assert!(began.elapsed() < Duration::from_millis(3_500), "{:?}", began.elapsed());
 }
 
 /// Scenario: forty senders go on while the provider publishes a new key, signs with it at once and takes the old one away.
@@ -288,57 +292,6 @@ async fn a_cached_token_ends_with_its_exp() {
     for token in [&late, &later] {
         eventually("refused", || async { send(&world, token).await.status == 401 }).await;
     }
-}
-
-/// Scenario: a reload that changes other things, then one that requires what the sender's token does not have.
-/// Guarantees: keys and verdicts outlive the first; after the second the token is refused, by the same keys.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reload_keeps_keys() {
-    let key = Key::p256("k1");
-    let issuer = Issuer::start(&[&key]).await;
-    let world = world(&issuer, |_| {}).await;
-    let token = token(&key, &issuer);
-    send(&world, &token).await.assert_accepted(Form::Protobuf);
-    issuer.is_down();
-    let mut config = world.config.clone();
-    config.traces.max_spans_per_job = 7;
-    config.cache.max_ttl = Duration::from_mins(1);
-    world.running.reload(&config).expect("a good configuration");
-    send(&world, &token).await.assert_accepted(Form::Protobuf);
-    let hits =
-        world.metrics().await.sum("spangate_verdicts_total", &[("source", "hit"), ("verdict", "allow")]);
-    assert!(hits > 0.5);
-    config.oidc.providers[0].require = [("ref_protected".to_owned(), vec!["true".to_owned()])].into();
-    world.running.reload(&config).expect("a good configuration");
-    send(&world, &token).await.assert_refused(Form::Protobuf, Refusal::FORBIDDEN);
-    config.oidc.providers[0].keys_file = "/absent/keys".into();
-    let problem = world.running.reload(&config).unwrap_err().to_string();
-    assert!(problem.contains("oidc.providers.0.keys_file: /absent/keys"), "{problem}");
-    send(&world, &token).await.assert_refused(Form::Protobuf, Refusal::FORBIDDEN);
-    assert_eq!(issuer.fetches(), 1);
-}
-
-/// Scenario: a provider takes a stolen key away; its token is in the cache, then an operator purges.
-/// Guarantees: the purge brings new keys, too: the token is refused at once, long before they would be fetched again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_purge_ends_a_key_that_was_taken_away() {
-    const OPERATOR: &str = "operator-0123456789abcdef0123456789abcdef";
-    let folder = tempfile::tempdir().unwrap();
-    let token_file = folder.path().join("token");
-    std::fs::write(&token_file, OPERATOR).unwrap();
-    let (stolen, new) = (Key::p256("k1"), Key::p256("k2"));
-    let issuer = Issuer::start(&[&stolen]).await;
-    let world = world(&issuer, |config| config.admin.token_file = token_file).await;
-    let (bad, good) = (token(&stolen, &issuer), token(&new, &issuer));
-    send(&world, &bad).await.assert_accepted(Form::Protobuf);
-    issuer.has(&[&new]);
-    send(&world, &bad).await.assert_accepted(Form::Protobuf);
-    let shown = format!("Bearer {OPERATOR}");
-    let purged =
-        ask(world.running.admin(), Method::POST, "/-/cache/purge", &[("authorization", &shown)]).await;
-    assert_eq!(purged.status, 200);
-    send(&world, &bad).await.assert_refused(Form::Protobuf, Refusal::UNAUTHENTICATED);
-    send(&world, &good).await.assert_accepted(Form::Protobuf);
 }
 
 /// Scenario: a provider behind TLS with a private CA, found by discovery, with that CA configured and with none.

@@ -17,6 +17,8 @@ pub(super) struct Kept {
     pub(super) seconds: Option<[u64; 2]>,
     /// A hit after this long asks again in the background.
     pub(super) refresh_after_seconds: Option<u64>,
+    /// How long past its end it serves at once while it is asked about anew.
+    pub(super) revalidate_seconds: Option<u64>,
     /// How long past its end it serves while the authority gives no word.
     pub(super) stale_seconds: Option<u64>,
     pub(super) sentence: String,
@@ -28,6 +30,7 @@ impl Kept {
         Self {
             seconds: None,
             refresh_after_seconds: None,
+            revalidate_seconds: None,
             stale_seconds: None,
             sentence: sentence.to_owned(),
         }
@@ -70,13 +73,16 @@ impl Kept {
         let refresh = (fresh < 1.0).then(|| shortest.ttl.mul_f64(fresh).as_secs());
         let refreshed =
             refresh.map(|after| format!("; a hit after {after} s or more asks again in the background"));
-        let stale = longest.if_error.as_secs();
+        let (anew, stale) = (longest.while_revalidate.as_secs(), longest.if_error.as_secs());
+        let revalidated =
+            if anew > 0 { format!("; {anew} s more while it is asked about anew") } else { String::new() };
         Self {
             seconds: Some([least, most]),
             refresh_after_seconds: refresh,
+            revalidate_seconds: Some(anew),
             stale_seconds: Some(stale),
             sentence: format!(
-                "for {least} to {most} s, by {bound}{}; {stale} s more while {silent}",
+                "for {least} to {most} s, by {bound}{}{revalidated}; {stale} s more while {silent}",
                 refreshed.unwrap_or_default()
             ),
         }
@@ -94,11 +100,15 @@ mod tests {
     const NOW: u64 = 1_800_000_000;
 
     fn told(cache: &Cache, max_age: Option<u64>, expires_at: Option<u64>) -> Kept {
+        told_with(cache, max_age, expires_at, Stale::default())
+    }
+
+    fn told_with(cache: &Cache, max_age: Option<u64>, expires_at: Option<u64>, stale: Stale) -> Kept {
         let trace_id = TraceId::from_lower_hex("000000000000000000000000001e240a").unwrap();
         let max_age = max_age.map(Duration::from_secs);
         Kept::positive(
             cache,
-            &Allowed { identity: identity(trace_id, 1, 2), max_age, stale: Stale::default(), expires_at },
+            &Allowed { identity: identity(trace_id, 1, 2), max_age, stale, expires_at },
             NOW,
             Kind::Pair,
         )
@@ -127,6 +137,16 @@ mod tests {
         let by_end = told(&cache, Some(900), Some(NOW + 40));
         assert_eq!((by_end.seconds, by_end.stale_seconds), (Some([90, 100]), Some(0)));
         assert!(by_end.sentence.contains("by the end of the credential"), "{by_end:?}");
+        let stale =
+            Stale { while_revalidate: Duration::from_secs(20), if_error: Some(Duration::from_secs(7)) };
+        let revalidated = told_with(&cache, Some(100), None, stale);
+        assert_eq!((revalidated.revalidate_seconds, revalidated.stale_seconds), (Some(20), Some(7)));
+        assert!(
+            revalidated
+                .sentence
+                .ends_with("; 20 s more while it is asked about anew; 7 s more while GitLab gives no word"),
+            "{revalidated:?}"
+        );
         let never = Cache { refresh_ahead: 0.0, ..Cache::default() };
         assert_eq!(told(&never, Some(100), None).refresh_after_seconds, None);
         for (max_age, expires_at, why) in [(None, None, "max-age"), (Some(100), Some(NOW - 61), "has ended")]

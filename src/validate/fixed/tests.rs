@@ -104,6 +104,7 @@ fn what_has_ended_is_denied() {
         ),
         entry("r2", "j2", "    expires_at: 500\n"),
         entry("r2", "j3", ""),
+        entry("r3", "j4", ""),
     ];
     let fixed = load(&format!(
         "tokens:
@@ -124,6 +125,8 @@ fn what_has_ended_is_denied() {
         ("r2", "j3", "allow", "allow", "allow"),
         ("r2", "j1", "forbidden", "unauthenticated", "unauthenticated"),
         ("r1", "j3", "forbidden", "forbidden", "unauthenticated"),
+        // The entry of this job token that comes last ends first.
+        ("r3", "j2", "forbidden", "forbidden", "unauthenticated"),
     ] {
         let seen = [999, 1000, 2000].map(|now| judge(runner, job, now));
         assert_eq!(seen, [at_999, at_1000, at_2000], "{runner} {job}");

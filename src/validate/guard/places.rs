@@ -180,18 +180,26 @@ mod tests {
         assert_eq!(places.waiting(), 0);
     }
 
-    /// Scenario: places are known to be held for a second each; one with half a second left comes to a full house.
-    /// Guarantees: it is shed at once, because it would wait for nothing.
+    /// Scenario: places are known to be held for a second each; one with half a second left comes to a full house. It comes
+    /// again when places have been held for a moment only for a while.
+    /// Guarantees: it is shed at once, because it would wait for nothing; later it waits.
     #[tokio::test(start_paused = true)]
     async fn a_wait_for_nothing_is_refused_at_once() {
         let places = Places::new();
         let place = places.take(1, 100, end(100)).await.unwrap();
         sleep(Duration::from_secs(1)).await;
         drop(place);
-        let _held = places.take(1, 100, end(100)).await.unwrap();
+        let held = places.take(1, 100, end(100)).await.unwrap();
         let before = Instant::now();
         assert_eq!(places.take(1, 100, end(500)).await.unwrap_err(), Undetermined::Busy);
         assert_eq!(before.elapsed(), Duration::ZERO);
+        drop(held);
+        for _ in 0..16 {
+            drop(places.take(1, 100, end(100)).await.unwrap());
+        }
+        let _held = places.take(1, 100, end(100)).await.unwrap();
+        assert_eq!(places.take(1, 100, end(500)).await.unwrap_err(), Undetermined::Busy);
+        assert!(before.elapsed() >= Duration::from_millis(500), "{:?}", before.elapsed());
     }
 
     /// Scenario: the number of places falls from eight to two while eight are taken, then rises to three.

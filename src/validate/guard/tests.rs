@@ -153,8 +153,9 @@ async fn a_refusal_is_no_fault() {
     }
 }
 
-/// Scenario: one runner's questions are answered with 429, another's are not.
-/// Guarantees: the one pauses alone and then asks again; while it pauses it hears how long.
+/// Scenario: one runner's questions are answered with 429, another's are not; later one is answered, and then 429 again.
+/// Guarantees: the one pauses alone and then asks again; while it pauses it hears how long; an answer ends the growth of its
+/// pauses.
 #[tokio::test(start_paused = true)]
 async fn a_throttled_runner_pauses_alone() {
     let rails = Rails::new(1, Err(Undetermined::Throttled));
@@ -168,6 +169,9 @@ async fn a_throttled_runner_pauses_alone() {
     advance(Duration::from_secs(2)).await;
     assert!(guard.validate(&one).await.is_ok());
     assert!(guard.validate(&one).await.is_ok());
+    rails.set(1, Err(Undetermined::Throttled));
+    assert_eq!(guard.validate(&one).await.unwrap_err(), Undetermined::Throttled);
+    assert_eq!(guard.validate(&one).await.unwrap_err(), Undetermined::Paused(Duration::from_secs(2)));
 }
 
 /// Scenario: five hundred questions at once, at the start of a ramp to 32 places and after its end.
@@ -201,8 +205,95 @@ async fn the_ramp_bounds_a_stampede() {
     assert!(most <= 32 && answered >= 480, "{answered} answered, {most} at once");
 }
 
-/// Scenario: a question waits in the queue behind slow ones when the breaker opens; another runs out of time there.
-/// Guarantees: neither reaches GitLab, both are undetermined, and one that had no time left does not count as a fault.
+/// Scenario: GitLab has failed until it is asked by one probe at a time, and comes back to a hundred questions at once.
+/// Guarantees: the ramp begins anew: a few are in flight at first, all of them later.
+#[tokio::test(start_paused = true)]
+async fn a_recovery_ramps() {
+    let rails = Rails::new(20, DOWN);
+    let ramped =
+        config::Gitlab { ramp: Duration::from_secs(4), max_concurrency: 32, ..config::Gitlab::default() };
+    let guard = guard(&rails, &ramped);
+    advance(Duration::from_secs(4)).await;
+    for _ in 0..5 {
+        drop(guard.validate(&question()).await);
+    }
+    rails.set(20, DENY);
+    advance(Duration::from_secs(5)).await;
+    assert!(guard.validate(&question()).await.is_ok());
+    let most = async || {
+        rails.most.store(0, Ordering::SeqCst);
+        let questions: Vec<_> = (0..100).map(|_| question()).collect();
+        join_all(questions.iter().map(|question| guard.validate(question))).await;
+        rails.most.load(Ordering::SeqCst)
+    };
+    let first = most().await;
+    advance(Duration::from_secs(4)).await;
+    let later = most().await;
+    assert!(first <= 4 && later == 32, "{first} at once, then {later}");
+}
+
+/// Scenario: GitLab fails for a while, short of what opens the breaker; then a hundred questions come at once, with the
+/// adaptive limit switched on and off.
+/// Guarantees: on, a few are in flight; off, as many as there are places.
+#[tokio::test(start_paused = true)]
+async fn the_adaptive_limit_has_a_switch() {
+    for (adaptive_concurrency, few) in [(true, true), (false, false)] {
+        let rails = Rails::new(20, DOWN);
+        let breaker = config::Breaker { faults: u32::MAX, ..config::Breaker::default() };
+        let config = config::Gitlab { adaptive_concurrency, breaker, max_concurrency: 32, ..config() };
+        let guard = guard(&rails, &config);
+        for _ in 0..8 {
+            drop(guard.validate(&question()).await);
+            advance(Duration::from_secs(1)).await;
+        }
+        let questions: Vec<_> = (0..100).map(|_| question()).collect();
+        join_all(questions.iter().map(|question| guard.validate(question))).await;
+        let most = rails.most.load(Ordering::SeqCst);
+        assert_eq!((most <= 4, most == 32), (few, !few), "{most} at once");
+    }
+}
+
+/// Scenario: questions without an answer, which had half of their time left when they were asked, or a little less.
+/// Guarantees: what was spent in the queue is no fault of GitLab's: only the former open the breaker.
+#[tokio::test(start_paused = true)]
+async fn time_spent_in_the_queue_is_no_fault() {
+    for (left, phase) in [(1_000, Phase::Open), (999, Phase::Closed)] {
+        let rails = Rails::new(left, Err(Undetermined::Timeout));
+        let guard = guard(&rails, &config());
+        for _ in 0..10 {
+            drop(guard.validate(&question()).await);
+        }
+        assert_eq!(guard.state.breaker.phase(), phase, "{left} ms");
+    }
+}
+
+/// Scenario: the breaker is open, and the only place is still held by a question from before.
+/// Guarantees: nobody waits in the queue for a refusal.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_before_an_open_breaker() {
+    let rails = Rails::new(60_000, DOWN);
+    let state = Arc::new(State::new());
+    let with = |max_concurrency| {
+        let config = config::Gitlab { max_concurrency, ..config() };
+        Guard::new(Arc::clone(&rails), &config, Arc::clone(&state), Arc::new(Metrics::new()))
+    };
+    let (two, one) = (with(2), with(1));
+    let before = question();
+    let held = tokio::time::timeout(Duration::from_secs(1), two.validate(&before));
+    let opened = async {
+        tokio::task::yield_now().await;
+        rails.set(1, DOWN);
+        for _ in 0..5 {
+            drop(two.validate(&question()).await);
+        }
+        timed(&one, &question()).await
+    };
+    let (_, (answer, took)) = tokio::join!(held, opened);
+    assert!(matches!(answer, Err(Undetermined::BreakerOpen(_))) && took.is_zero(), "{answer:?} {took:?}");
+}
+
+/// Scenario: questions wait in the queue behind slow ones when the breaker opens.
+/// Guarantees: none of them reaches GitLab, all are undetermined.
 #[tokio::test(start_paused = true)]
 async fn who_waits_when_it_opens_is_not_asked() {
     let rails = Rails::new(100, DOWN);

@@ -136,6 +136,18 @@ async fn down_at_the_start_then_up() {
     assert_eq!(check(&source, &key).await, Ok(Fit::Good));
 }
 
+/// Scenario: a provider that stays down; nobody's token asks for its keys.
+/// Guarantees: the pauses between tries double, so that a provider in trouble is not made to suffer.
+#[tokio::test]
+async fn tries_become_rarer() {
+    let fake = Fake::start().await;
+    let _source = fake.source(Pace { last_retry: Duration::from_mins(1), ..FAST }, |_| {});
+    asked(&fake, 3).await;
+    sleep(Duration::from_millis(600)).await;
+    // After 20, 40, 80, 160 and 320 ms; without doubling there would be thirty.
+    assert!(fake.count() <= 10, "{} tries", fake.count());
+}
+
 /// Scenario: the provider takes one key away and publishes another; tokens of both come.
 /// Guarantees: the new key is fetched as soon as a token names it; the old one is then unknown for good.
 #[tokio::test]
@@ -251,6 +263,11 @@ async fn a_set_is_fetched_again_in_time() {
     };
     let long = fake.source(bounds(10, 50), |_| {});
     asked(&fake, 3).await;
+    assert_eq!(check(&long, &key).await, Ok(Fit::Good));
+    fake.has(&[&Key::p256("k2")]);
+    while check(&long, &key).await == Ok(Fit::Good) {
+        sleep(Duration::from_millis(2)).await;
+    }
     drop(long);
     let other = Fake::start().await;
     other.raw("200 OK\r\ncache-control: max-age=1", &body);
