@@ -34,9 +34,9 @@ settings! {
         per_job: PerJob = PerJob::default(), holds PerJob;
         /// Failed attempts from one client address (/32, /64).
         per_client_failures: PerClientFailures = PerClientFailures::default(), holds PerClientFailures;
-        /// The HTTP status of whatever is refused for now, 429 or 503: some exporters never try again after a 429. gRPC has
-        /// RESOURCE_EXHAUSTED with a delay either way.
-        throttle_status: u16 = 429;
+        /// The HTTP status of whatever is refused for now, 429 or 503: some exporters never try again after a 429. gRPC
+        /// has `RESOURCE_EXHAUSTED` with a delay either way.
+        throttle_status: u32 = 429;
     }
 
     /// All requests of a level.
