@@ -123,7 +123,9 @@ impl Bucket {
     }
 
     fn units_in(&self, nanos: u64) -> u64 {
-        narrow((u128::from(nanos) << self.shift).checked_div(u128::from(self.scaled)).unwrap_or(0))
+        // A nanosecond more than was rounded away before.
+        let nanos = u128::from(nanos).saturating_add(1) << self.shift;
+        narrow(nanos.checked_div(u128::from(self.scaled)).unwrap_or(0))
     }
 }
 
