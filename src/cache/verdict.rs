@@ -151,7 +151,7 @@ impl<V: Validator> Cached<V> {
     }
 
     /// Answers from memory and says how.
-    fn recall(&self, question: &Question) -> Option<(&'static str, Verdict)> {
+    fn remember(&self, question: &Question) -> Option<(&'static str, Verdict)> {
         match self.shared.look(question.credentials.digest()) {
             Known::Good { identity, refresh, stale } => {
                 if refresh {
@@ -201,8 +201,7 @@ const BROKE_OFF: Undetermined = Undetermined::BadAnswer("judging it broke off");
 
 impl<V: Validator> Validator for Cached<V> {
     fn validate<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Answer> {
-        // Nearly every request: it has no need of a future that can wait.
-        if let Some((source, verdict)) = self.recall(question) {
+        if let Some((source, verdict)) = self.remember(question) {
             let answer = Ok(verdict);
             self.shared.metrics.verdict(source, label(&answer));
             return Box::pin(ready(answer));
@@ -212,6 +211,16 @@ impl<V: Validator> Validator for Cached<V> {
             self.shared.metrics.verdict(source, label(&answer));
             answer
         })
+    }
+
+    fn recall(&self, question: &Question) -> Option<Allowed> {
+        match self.remember(question)? {
+            (source, Verdict::Allow(allowed)) => {
+                self.shared.metrics.verdict(source, ALLOW);
+                Some(allowed)
+            }
+            (_, Verdict::Deny(_)) => None,
+        }
     }
 
     /// Also within the stale bound: such a sender was good a moment ago.
@@ -352,10 +361,12 @@ impl<V: Validator> Drop for Pilot<V> {
     }
 }
 
+const ALLOW: &str = "allow";
+
 /// The metric label `verdict`.
 fn label(answer: &Answer) -> &'static str {
     match answer {
-        Ok(Verdict::Allow(_)) => "allow",
+        Ok(Verdict::Allow(_)) => ALLOW,
         Ok(Verdict::Deny(_)) => "deny",
         Err(_) => "undetermined",
     }

@@ -2,6 +2,7 @@
 //! Pure: it opens no file and resolves no name; `app` tries the files.
 
 mod authority;
+mod limits;
 mod oidc;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
 use http::HeaderName;
 
 use super::{
-    AttributesMode, Authentication, Config, Mode, trusted,
+    AttributesMode, Authentication, Config, trusted,
     units::{ByteSize, duration},
     url::{base_url, is_endpoint, own_listener},
 };
@@ -101,7 +102,7 @@ impl Config {
         headers(self, &mut problems);
         oidc::oidc(self, &mut problems);
         cache(self, &mut problems);
-        limits(self, &mut problems);
+        limits::check(self, &mut problems);
         attributes(self, &mut problems);
         intake(self, &mut problems);
         collector(self, &mut problems);
@@ -239,46 +240,6 @@ fn cache(config: &Config, problems: &mut Problems) {
             "must be at most 60s: a revoked token passes for this long",
         );
     }
-}
-
-fn limits(config: &Config, problems: &mut Problems) {
-    let traces = &config.traces;
-    problems.unless(traces.max_span_size.0 > 0, &["traces.max_span_size"], "must be more than 0");
-    problems.unless(traces.max_spans_per_job > 0, &["traces.max_spans_per_job"], "must be at least 1");
-    let (runner, job, failures) =
-        (&config.limits.per_runner, &config.limits.per_job, &config.limits.per_client_failures);
-    let rates = [
-        (
-            "per_runner",
-            "requests_per_second",
-            u64::from(runner.requests_per_second),
-            runner.burst,
-            runner.mode,
-        ),
-        ("per_job", "requests_per_second", u64::from(job.requests_per_second), job.burst, job.mode),
-        ("per_job", "spans_per_second", u64::from(job.spans_per_second), job.burst, job.mode),
-        ("per_job", "bytes_per_second", job.bytes_per_second.0, job.burst, job.mode),
-    ];
-    for (section, key, rate, burst, mode) in rates {
-        if mode == Mode::Off {
-            continue;
-        }
-        let field = format!("limits.{section}.{key}");
-        let burst_field = format!("limits.{section}.burst");
-        if rate == 0 {
-            problems.add(&[&field], "must be more than 0; `mode: off` takes the limit away");
-        } else if u128::from(rate).saturating_mul(burst.as_millis()) < 1000 {
-            problems.add(
-                &[&burst_field, &field],
-                format!("not even 1 fits into {} of {key}: make it longer", duration::render(burst)),
-            );
-        }
-    }
-    problems.unless(
-        failures.per_minute > 0 || failures.mode == Mode::Off,
-        &["limits.per_client_failures.per_minute"],
-        "must be more than 0; `mode: off` takes the limit away",
-    );
 }
 
 fn attributes(config: &Config, problems: &mut Problems) {

@@ -4,7 +4,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::request::Parts;
+use http::{StatusCode, request::Parts};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
@@ -12,8 +12,9 @@ use tower::ServiceExt as _;
 use crate::{
     config::{AttributesMode, Authentication, Config, Listener, Mode},
     limit::{
-        Cost, Limit, LimitStore,
+        Cost, Limit, LimitStore, Subject,
         failures::{Attempt, Failures},
+        listener_key,
     },
     metrics::{ItemRecord, Metrics},
     otlp::{
@@ -81,6 +82,7 @@ pub struct Settings {
     depth: Depth,
     attributes: AttributesMode,
     compression: Encoding,
+    pub(super) throttle_status: StatusCode,
 }
 
 impl From<&Config> for Settings {
@@ -97,6 +99,10 @@ impl From<&Config> for Settings {
             depth: config.intake.depth,
             attributes: config.attributes.mode,
             compression: config.collector.compression,
+            throttle_status: match config.limits.throttle_status {
+                503 => StatusCode::SERVICE_UNAVAILABLE,
+                _ => StatusCode::TOO_MANY_REQUESTS,
+            },
         }
     }
 }
@@ -110,6 +116,8 @@ pub struct ListenerRules {
     pub accepts: Accepts,
     /// How its senders are known instead, where they show no token.
     pub trust: Option<Trust>,
+    /// Its key for limits.
+    pub key: u64,
 }
 
 impl From<&Listener> for ListenerRules {
@@ -119,6 +127,7 @@ impl From<&Listener> for ListenerRules {
             signals: listener.signals.clone(),
             accepts: Accepts { pair: takes(Authentication::Gitlab), bearer: takes(Authentication::Oidc) },
             trust: Trust::of(listener),
+            key: listener_key(&listener.name),
         }
     }
 }
@@ -176,7 +185,8 @@ impl Gateway {
         notes.route = Some(route);
         let identity = self.identify(arrival, deadline).await?;
         notes.client = trust::name(&identity);
-        let charge = Charge::new(&*self.limits, identity.as_ref().into());
+        let subject = Subject::new(arrival.rules.key, &identity);
+        let charge = Charge::new(&*self.limits, subject);
         let mut admitted = Admitted { arrival, route, deadline, identity, charge };
         admitted.charge.take(Cost { requests: 1, ..Cost::default() }).await?;
 
@@ -198,12 +208,9 @@ impl Gateway {
     /// Steps 2 to 4: before one byte of the body is read.
     async fn identify(&self, arrival: &Arrival<'_>, deadline: Instant) -> Result<Arc<Identity>, Rejection> {
         let client = arrival.peer.address.ip();
-        let (credentials, attempt) = if let Some(trust) = arrival.rules.trust {
-            // No token to guess, and nobody to be asked: no failure is counted and none holds it up.
-            (trust.credentials(arrival.peer, &self.digester), None)
-        } else {
-            let (credentials, attempt) = self.tokens(arrival)?;
-            (credentials, Some(attempt))
+        let credentials = match arrival.rules.trust {
+            Some(trust) => trust.credentials(arrival.peer, &self.digester),
+            None => self.tokens(arrival)?,
         };
         let question = Question {
             credentials: Arc::new(credentials),
@@ -211,35 +218,43 @@ impl Gateway {
             correlation_id: Arc::clone(arrival.correlation_id),
             deadline,
         };
-        let kind = question.credentials.kind();
+        if let Some(allowed) = self.validator.recall(&question) {
+            return Ok(allowed.identity);
+        }
+        let attempt = self.attempt(arrival, &question)?;
         let asking = Asking::begin(self, &question, attempt);
         let answer = self.validator.validate(&question).await;
         let attempt = asking.ended();
         match answer {
             Ok(Verdict::Allow(allowed)) => Ok(allowed.identity),
             Ok(Verdict::Deny(denial)) => {
-                if let Some(attempt) = attempt {
-                    attempt.failed();
+                match attempt {
+                    Some(attempt) => attempt.fail(),
+                    None if arrival.rules.trust.is_none() => self.failures.record(client),
+                    None => {}
                 }
-                Err(Rejection::Denied(denial, kind))
+                Err(Rejection::Denied(denial, question.credentials.kind()))
             }
             Err(undetermined) => Err(Rejection::Undetermined(undetermined)),
         }
     }
 
-    /// Steps 2 and 3, where senders show tokens.
-    fn tokens(&self, arrival: &Arrival<'_>) -> Result<(Credentials, Attempt<'_>), Rejection> {
-        let client = arrival.peer.address.ip();
+    /// Step 2, where senders show tokens.
+    fn tokens(&self, arrival: &Arrival<'_>) -> Result<Credentials, Rejection> {
         let (headers, accepts) = (&arrival.head.headers, arrival.rules.accepts);
-        let credentials = Credentials::from_headers(headers, &self.names, accepts, &self.digester)
-            .inspect_err(|_| self.failures.record(client))
-            .map_err(Rejection::Credentials)?;
+        Credentials::from_headers(headers, &self.names, accepts, &self.digester)
+            .inspect_err(|_| self.failures.record(arrival.peer.address.ip()))
+            .map_err(Rejection::Credentials)
+    }
 
-        // Before the authority is asked, so that guessing costs it nothing; after a look into the cache, so
-        // that a bad neighbour behind the same address does not lock out a runner that is known.
-        let attempt = self.failures.begin(client, || self.validator.known(&credentials));
-        let attempt = attempt.map_err(Rejection::Failures)?;
-        Ok((credentials, attempt))
+    /// Step 3: before the authority is asked, so that guessing costs it nothing; after a look into the cache, so that a
+    /// bad neighbour behind the same address does not lock out a runner that is known. `None`: nobody counts.
+    fn attempt(&self, arrival: &Arrival<'_>, question: &Question) -> Result<Option<Attempt<'_>>, Rejection> {
+        // Without a token there is none to guess and nobody to be asked.
+        if arrival.rules.trust.is_some() || self.validator.known(&question.credentials) {
+            return Ok(None);
+        }
+        self.failures.admit(question.client).map(Some).map_err(Rejection::Limited)
     }
 
     /// Steps 6 to 9: the body in, judged, charged and rewritten.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::{BoxFuture, ready};
 
 use super::{
-    Question, Undetermined, Validator, Verdict,
+    Allowed, Question, Undetermined, Validator, Verdict,
     credentials::{Credentials, Sender},
 };
 
@@ -46,6 +46,10 @@ impl Validator for ByKind {
             Some(authority) => authority.validate(question),
             None => Box::pin(ready(Err(Undetermined::NoAuthority))),
         }
+    }
+
+    fn recall(&self, question: &Question) -> Option<Allowed> {
+        self.of(&question.credentials)?.recall(question)
     }
 
     fn known(&self, credentials: &Credentials) -> bool {

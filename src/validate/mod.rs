@@ -50,7 +50,14 @@ pub trait Validator: fmt::Debug + Send + Sync + 'static {
     /// must turn that into "try again later", never into a denial.
     fn validate<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Verdict, Undetermined>>;
 
-    /// Whether a positive verdict on these credentials is at hand without asking anybody. What is
+    /// A positive verdict that is at hand: what [`Self::validate`] would answer at once. A request that is
+    /// known needs no more than this look.
+    fn recall(&self, _question: &Question) -> Option<Allowed> {
+        None
+    }
+
+    /// Whether a positive verdict on these credentials is at hand without asking anybody, were it only one that
+    /// bridges a silence of the authority. What is
     /// counted against a shared address must not stop a sender that is known.
     fn known(&self, _credentials: &Credentials) -> bool {
         false
@@ -78,6 +85,10 @@ pub const GRACE: Duration = Duration::from_mins(1);
 impl<T: Validator + ?Sized> Validator for Arc<T> {
     fn validate<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Verdict, Undetermined>> {
         T::validate(self, question)
+    }
+
+    fn recall(&self, question: &Question) -> Option<Allowed> {
+        T::recall(self, question)
     }
 
     fn known(&self, credentials: &Credentials) -> bool {
@@ -228,6 +239,7 @@ pub struct Identity {
     trace_id: Option<TraceId>,
     claims: Option<Box<Claims>>,
     job_key: Option<u64>,
+    project_key: Option<u64>,
     runner_key: u64,
     stamp: Stamp,
     trusted: Option<Box<Trusted>>,
@@ -282,6 +294,12 @@ impl Identity {
     #[must_use]
     pub fn job_key(&self) -> Option<u64> {
         self.job_key
+    }
+
+    /// A key that is the same for all requests of one project's jobs. `None`: no authority told of a project.
+    #[must_use]
+    pub fn project_key(&self) -> Option<u64> {
+        self.project_key
     }
 
     /// A key that is the same for all requests with one runner token, or of one sender without a token.
@@ -342,6 +360,7 @@ pub(crate) mod testing {
             trace_id: Some(trace_id),
             claims,
             job_key: Some(job_key),
+            project_key: None,
             runner_key,
             stamp,
             trusted: None,

@@ -135,7 +135,7 @@ fn question(pair: u32) -> Question {
 impl Cached<Arc<Script>> {
     /// What `validate` does, and where the answer is from.
     async fn judge(&self, question: &Question) -> (&'static str, Answer) {
-        match self.recall(question) {
+        match self.remember(question) {
             Some((source, verdict)) => (source, Ok(verdict)),
             None => self.ask(question).await,
         }
