@@ -80,7 +80,9 @@ fn who_makes_room_is_told_of() {
 #[test]
 fn values_go_when_they_are_done() {
     let table = Table::<u64, u64>::new(1_000, MINUTE);
-    [1, 2].into_iter().for_each(|key| table.insert(key, 0, key, 0));
+    for key in [1, 2] {
+        table.insert(key, 0, key, 0);
+    }
     for key in 1..=3 {
         table.retain_existing(&key, 30 * SECOND, |value| {
             *value *= 10;
