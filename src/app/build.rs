@@ -14,6 +14,8 @@ use crate::{
     proxy::{
         body::InFlight,
         gateway::{Gateway, Settings},
+        overload::Overload,
+        server::Connections,
         upstream,
     },
     telemetry::RateCap,
@@ -34,6 +36,7 @@ use crate::{
 use super::{
     Asker, StartError,
     bearer::{self, Bearer},
+    descriptors, memory,
 };
 
 /// What lasts from one configuration to the next.
@@ -44,6 +47,7 @@ pub(super) struct Lasting {
     limits: Arc<Local>,
     failures: Arc<Failures>,
     in_flight: InFlight,
+    pub(super) overload: Arc<Overload>,
     log_cap: Arc<RateCap>,
 }
 
@@ -105,14 +109,25 @@ impl Lasting {
         const LINES_PER_SECOND: u32 = 5;
 
         let max_spans = config.traces.max_spans_per_job;
+        let intake = &config.intake;
+        let in_flight = InFlight::metered(memory::in_flight_bytes(intake), Arc::clone(&metrics));
+        let places = descriptors::places(intake.max_connections);
+        let connections = Connections::new(places, intake.max_connections_per_client);
+        let overload = Overload::new(connections, in_flight.clone(), Arc::clone(&metrics));
         Self {
             digester: Arc::new(Digester::random()),
             limits: Arc::new(Local::new(&config.limits, max_spans, Arc::clone(&metrics))),
             failures: Arc::new(Failures::new(&config.limits.per_client_failures, Arc::clone(&metrics))),
-            in_flight: InFlight::metered(config.intake.max_in_flight_bytes.0, Arc::clone(&metrics)),
+            in_flight,
+            overload: Arc::new(overload),
             log_cap: Arc::new(RateCap::new(LINES_PER_SECOND)),
             metrics,
         }
+    }
+
+    /// The budget for body bytes.
+    pub(super) fn in_flight_bytes(&self) -> u64 {
+        self.in_flight.all()
     }
 }
 
@@ -160,7 +175,7 @@ pub(super) fn gateway(
             let cached = Cached::new(guard(*gitlab, &health), &config.cache, Arc::clone(&lasting.metrics));
             (Some(Authority::Gitlab { cached: Arc::new(cached), health }), None)
         }
-        (_, Some(Asked::Fixed(fixed))) => (Some(Authority::Fixed(Arc::new(fixed))), None),
+        (_, Some(Asked::Fixed(fixed))) => (Some(Authority::Fixed(fixed)), None),
     };
     if before.is_some() && kept.is_none() {
         tracing::warn!(
@@ -178,6 +193,7 @@ pub(super) fn gateway(
         failures: Arc::clone(&lasting.failures),
         upstream,
         in_flight: lasting.in_flight.clone(),
+        overload: Arc::clone(&lasting.overload),
         digester: Arc::clone(&lasting.digester),
         names,
         policy: policy(config),
@@ -200,7 +216,7 @@ fn collector_tls(config: &Config) -> Result<Option<rustls::ClientConfig>, StartE
 /// An authority that nobody has asked yet.
 enum Asked {
     Gitlab(Box<Gitlab>),
-    Fixed(Fixed),
+    Fixed(Arc<Fixed>),
 }
 
 /// `None` where nobody is configured and no listener needs anybody.
@@ -218,7 +234,8 @@ fn authority(
         Gitlab::new(&config.gitlab, identity, digester, Arc::clone(&lasting.metrics))
             .map(|gitlab| Asked::Gitlab(Box::new(gitlab)))
     } else {
-        Fixed::load(&config.fixed.file, identity, digester, Arc::clone(&lasting.metrics)).map(Asked::Fixed)
+        Fixed::load(&config.fixed.file, identity, digester, Arc::clone(&lasting.metrics))
+            .map(|fixed| Asked::Fixed(Arc::new(fixed)))
     }
     .map(Some)
     .map_err(|error| StartError::new(error.to_string()))
@@ -242,7 +259,7 @@ pub(super) fn asker(config: &Config) -> Result<Asker, StartError> {
             ));
         }
         Some(Asked::Gitlab(gitlab)) => Arc::new(*gitlab),
-        Some(Asked::Fixed(fixed)) => Arc::new(fixed),
+        Some(Asked::Fixed(fixed)) => fixed,
     };
     Ok(Asker {
         validator,
@@ -347,19 +364,23 @@ pub(super) fn need_restart(before: &Config, now: &Config) -> Vec<&'static str> {
     let listeners = |config: &Config| -> Vec<_> {
         let of = |listener: &crate::config::Listener| {
             let takes = (listener.signals.clone(), listener.authentication.clone());
-            (listener.name.clone(), listener.address, takes, listener.tls.is_some())
+            let hops = (listener.trusted_hops.clone(), listener.proxy_protocol);
+            (listener.name.clone(), listener.address, takes, hops, listener.tls.is_some())
         };
         config.listeners.iter().map(of).collect()
     };
     let connections = |config: &Config| {
         let intake = &config.intake;
-        (intake.max_connections, intake.max_streams, intake.header_timeout, intake.max_in_flight_bytes)
+        let times = (intake.header_timeout, intake.idle_timeout, intake.stranger_idle_timeout);
+        let most = (intake.max_connections, intake.max_connections_per_client, intake.max_streams);
+        (times, intake.max_connection_age, most, intake.max_in_flight_bytes)
     };
     [
         ("listeners", listeners(before) != listeners(now)),
         ("admin.address", before.admin.address != now.admin.address),
         (
-            "intake.max_connections, max_streams, header_timeout, max_in_flight_bytes",
+            "intake.max_connections, max_connections_per_client, max_connection_age, max_streams, header_timeout, \
+             idle_timeout, stranger_idle_timeout, max_in_flight_bytes",
             connections(before) != connections(now),
         ),
         (

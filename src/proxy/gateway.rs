@@ -1,11 +1,12 @@
 //! THE LINE: what happens to one request, from its head to its answer, in order. Each step may
 //! refuse through a [`Rejection`]; none knows which authority, limit store or collector it talks to.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::request::Parts;
-use hyper::body::Incoming;
+use futures_util::FutureExt as _;
+use http::{Version, request::Parts};
+use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
@@ -28,13 +29,15 @@ use crate::{
 };
 
 use super::{
-    body::InFlight,
+    body::{InFlight, Permit},
     charge::Charge,
+    client::Hops,
     headers,
+    overload::Overload,
     payload::Payload,
     rejection::Rejection,
     route::{self, Route},
-    server::Peer,
+    server::{Peer, STREAM_WINDOW},
     trust::{self, Trust},
     upstream::{Outgoing, Upstream, UpstreamError},
 };
@@ -52,6 +55,8 @@ pub struct Gateway {
     pub upstream: Upstream,
     /// Body bytes in flight, over all requests.
     pub in_flight: InFlight,
+    /// Whether strangers are refused for now.
+    pub overload: Arc<Overload>,
     /// Digests credentials.
     pub digester: Arc<Digester>,
     /// Where credentials stand.
@@ -106,6 +111,8 @@ pub struct ListenerRules {
     pub accepts: Accepts,
     /// How its senders are known instead, where they show no token.
     pub trust: Option<Trust>,
+    /// Who is believed about a sender's address.
+    pub hops: Hops,
 }
 
 impl From<&Listener> for ListenerRules {
@@ -115,6 +122,7 @@ impl From<&Listener> for ListenerRules {
             signals: listener.signals.clone(),
             accepts: Accepts { pair: takes(Authentication::Gitlab), bearer: takes(Authentication::Oidc) },
             trust: Trust::of(listener),
+            hops: Hops::from(&listener.trusted_hops[..]),
         }
     }
 }
@@ -133,6 +141,8 @@ pub(super) struct Notes {
 #[derive(Debug)]
 pub(super) struct Arrival<'a> {
     pub(super) peer: &'a Peer,
+    /// The sender's address: the peer's, or the one that a trusted hop forwards for.
+    pub(super) client: IpAddr,
     pub(super) head: &'a Parts,
     pub(super) rules: &'a ListenerRules,
     pub(super) correlation_id: &'a Arc<str>,
@@ -170,7 +180,8 @@ impl Gateway {
         let deadline = arrival.at.checked_add(self.settings.deadline).unwrap_or(arrival.at);
         let route = route::route(arrival.head, &arrival.rules.signals)?;
         notes.route = Some(route);
-        let identity = self.identify(arrival, deadline).await?;
+        let identity = self.identify(arrival, body, deadline).await?;
+        arrival.peer.admit();
         notes.client = trust::name(&identity);
         let charge = Charge::new(&*self.limits, identity.as_ref().into());
         let mut admitted = Admitted { arrival, route, deadline, identity, charge };
@@ -192,8 +203,13 @@ impl Gateway {
     }
 
     /// Steps 2 to 4: before one byte of the body is read.
-    async fn identify(&self, arrival: &Arrival<'_>, deadline: Instant) -> Result<Arc<Identity>, Rejection> {
-        let client = arrival.peer.address.ip();
+    async fn identify(
+        &self,
+        arrival: &Arrival<'_>,
+        body: &Incoming,
+        deadline: Instant,
+    ) -> Result<Arc<Identity>, Rejection> {
+        let client = arrival.client;
         let credentials = match arrival.rules.trust {
             // No token to guess, and nobody to be asked: no failure is counted and none holds it up.
             Some(trust) => trust.credentials(arrival.peer, &self.digester),
@@ -207,7 +223,14 @@ impl Gateway {
             deadline,
         };
         let kind = question.credentials.kind();
-        match self.validator.validate(&question).await {
+        let mut answer = self.validator.validate(&question);
+        let answer = if let Some(answer) = (&mut answer).now_or_never() {
+            answer
+        } else {
+            let _unread = self.unread(arrival, body)?;
+            answer.await
+        };
+        match answer {
             Ok(Verdict::Allow(allowed)) => Ok(allowed.identity),
             Ok(Verdict::Deny(denial)) => {
                 if arrival.rules.trust.is_none() {
@@ -219,9 +242,20 @@ impl Gateway {
         }
     }
 
+    /// What a sender may send while it waits for its verdict: HTTP/2 takes it in, read or not.
+    fn unread(&self, arrival: &Arrival<'_>, body: &Incoming) -> Result<Permit, Rejection> {
+        let mut permit = self.in_flight.permit();
+        if arrival.head.version == Version::HTTP_2 {
+            let window = u64::from(STREAM_WINDOW);
+            let bytes = body.size_hint().upper().map_or(window, |length| length.min(window));
+            permit.grow(usize::try_from(bytes).unwrap_or(usize::MAX)).map_err(Rejection::Body)?;
+        }
+        Ok(permit)
+    }
+
     /// Steps 2 and 3, where senders show tokens.
     fn tokens(&self, arrival: &Arrival<'_>) -> Result<Credentials, Rejection> {
-        let client = arrival.peer.address.ip();
+        let client = arrival.client;
         let (headers, accepts) = (&arrival.head.headers, arrival.rules.accepts);
         let credentials = Credentials::from_headers(headers, &self.names, accepts, &self.digester)
             .inspect_err(|_| self.failures.record(client))
@@ -232,6 +266,9 @@ impl Gateway {
         self.failures
             .check_unless(client, || self.validator.known(&credentials))
             .map_err(Rejection::Failures)?;
+        if self.overload.sheds(|| self.validator.known(&credentials)) {
+            return Err(Rejection::Shed);
+        }
         Ok(credentials)
     }
 

@@ -4,9 +4,11 @@
 pub mod answer;
 pub mod body;
 mod charge;
+pub mod client;
 pub mod gateway;
 pub mod grpc;
 pub mod headers;
+pub mod overload;
 mod payload;
 pub mod rejection;
 pub mod route;

@@ -42,6 +42,8 @@ pub enum Rejection {
     Failures(Duration),
     /// No verdict could be had.
     Undetermined(Undetermined),
+    /// The gateway is too full for a sender whose verdict is not at hand.
+    Shed,
     /// A rate is used up.
     Limited(Limit, Duration),
     /// The body could not be had.
@@ -114,6 +116,7 @@ impl Rejection {
                 (503, Code::Unavailable, After(*wait), "undetermined")
             }
             Self::Undetermined(_) => (503, Code::Unavailable, SOON, "undetermined"),
+            Self::Shed => (503, Code::Unavailable, SOON, "shed"),
             Self::Limited(limit, wait) => (429, Code::ResourceExhausted, After(*wait), limit.label()),
             Self::Body(BodyError::TooLarge) => (413, Code::ResourceExhausted, Never, "too_large"),
             // OTLP exporters give up on a 408; a slow upload deserves another try.
@@ -188,6 +191,7 @@ impl Rejection {
                 "GitLab limits how often it can be asked".into()
             }
             Self::Undetermined(_) => "the tokens cannot be checked at the moment".into(),
+            Self::Shed => "the gateway is too busy for new senders at the moment".into(),
             Self::Limited(limit, _) => format!("the limit {} is used up for now", limit.label()),
             Self::Body(error) => error.to_string(),
             Self::InflatedTooLarge => "the inflated body is longer than allowed".into(),
@@ -298,7 +302,9 @@ mod tests {
             UpstreamError::BadAnswer("HTTP 401".into()),
         ]
         .map(Rejection::Upstream);
-        for rejection in undetermined.into_iter().chain(upstream).chain([Rejection::Internal]) {
+        for rejection in
+            undetermined.into_iter().chain(upstream).chain([Rejection::Internal, Rejection::Shed])
+        {
             let status = rejection.http_status().as_u16();
             assert!(status != 401 && status != 403, "{rejection:?}");
             let code = rejection.status().code;

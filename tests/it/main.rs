@@ -34,6 +34,7 @@ mod identity;
 mod limits;
 mod oidc;
 mod otlp_property;
+mod overload;
 mod protocols;
 mod refusals;
 mod service_names;
