@@ -248,6 +248,9 @@ impl Gateway {
         if arrival.head.version == Version::HTTP_2 {
             let window = u64::from(STREAM_WINDOW);
             let bytes = body.size_hint().upper().map_or(window, |length| length.min(window));
+            if self.overload.sheds_unread(bytes) {
+                return Err(Rejection::Shed);
+            }
             permit.grow(usize::try_from(bytes).unwrap_or(usize::MAX)).map_err(Rejection::Body)?;
         }
         Ok(permit)

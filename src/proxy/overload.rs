@@ -121,6 +121,17 @@ impl Overload {
         sheds
     }
 
+    /// Whether a stranger's unread body finds no room: what is left from the first stage on is for senders who are known,
+    /// however fast strangers come.
+    pub(super) fn sheds_unread(&self, bytes: u64) -> bool {
+        let held = self.in_flight.held().saturating_add(bytes);
+        let sheds = percent(held, self.in_flight.all()) >= Stage::Strangers.begins();
+        if sheds {
+            self.metrics.overload_shed(Stage::Strangers.label(), 1);
+        }
+        sheds
+    }
+
     /// Whether a new connection is to end after its first request: it came while places were scarce.
     pub(super) fn hurries(&self) -> bool {
         Stage::of(self.places()) >= Stage::Idle
