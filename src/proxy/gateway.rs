@@ -1,7 +1,7 @@
 //! THE LINE: what happens to one request, from its head to its answer, in order. Each step may
 //! refuse through a [`Rejection`]; none knows which authority, limit store or collector it talks to.
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -11,12 +11,12 @@ use tokio::time::Instant;
 use tower::ServiceExt as _;
 
 use crate::{
-    config::{AttributesMode, Authentication, Config, Listener, Mode},
+    config::{AttributesMode, Mode},
     limit::{Cost, Limit, LimitStore, failures::Failures},
     metrics::{ItemRecord, Metrics},
     otlp::{
-        compression::{self, Encoding, InflateCaps},
-        inspect::{self, Depth, Inspection, Rules},
+        compression::{self, Encoding},
+        inspect::{self, Inspection, Rules},
         rewrite::{self, Policy},
         signal::Signal,
         status::PartialSuccess,
@@ -24,23 +24,24 @@ use crate::{
     telemetry::RateCap,
     validate::{
         Identity, Question, Validator, Verdict,
-        credentials::{Accepts, Credentials, Digester, HeaderNames},
+        credentials::{Credentials, Digester, HeaderNames},
     },
 };
 
 use super::{
     body::{InFlight, Permit},
     charge::Charge,
-    client::Hops,
     headers,
     overload::Overload,
     payload::Payload,
     rejection::Rejection,
     route::{self, Route},
     server::{Peer, STREAM_WINDOW},
-    trust::{self, Trust},
+    trust,
     upstream::{Outgoing, Upstream, UpstreamError},
 };
+
+pub use super::settings::{ListenerRules, Settings};
 
 /// Everything that the line needs, built once by the composition root.
 #[derive(Debug)]
@@ -69,62 +70,6 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// Keeps refusals from flooding the log.
     pub log_cap: Arc<RateCap>,
-}
-
-/// The settings of the line.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    deadline: Duration,
-    pub(super) body_timeout: Duration,
-    pub(super) max_request_size: usize,
-    pub(super) inflate: InflateCaps,
-    trace_id: Mode,
-    depth: Depth,
-    attributes: AttributesMode,
-    compression: Encoding,
-}
-
-impl From<&Config> for Settings {
-    fn from(config: &Config) -> Self {
-        Self {
-            deadline: config.intake.deadline,
-            body_timeout: config.intake.body_timeout,
-            max_request_size: config.intake.max_request_size.as_usize(),
-            inflate: InflateCaps {
-                max_size: config.intake.max_inflated_size.as_usize(),
-                max_ratio: config.intake.max_ratio,
-            },
-            trace_id: config.traces.trace_id,
-            depth: config.intake.depth,
-            attributes: config.attributes.mode,
-            compression: config.collector.compression,
-        }
-    }
-}
-
-/// What one listener takes; fixed when it was opened.
-#[derive(Clone, Debug)]
-pub struct ListenerRules {
-    /// The signals that it has routes for.
-    pub signals: Vec<Signal>,
-    /// The credentials that it takes.
-    pub accepts: Accepts,
-    /// How its senders are known instead, where they show no token.
-    pub trust: Option<Trust>,
-    /// Who is believed about a sender's address.
-    pub hops: Hops,
-}
-
-impl From<&Listener> for ListenerRules {
-    fn from(listener: &Listener) -> Self {
-        let takes = |kind| listener.authentication.contains(&kind);
-        Self {
-            signals: listener.signals.clone(),
-            accepts: Accepts { pair: takes(Authentication::Gitlab), bearer: takes(Authentication::Oidc) },
-            trust: Trust::of(listener),
-            hops: Hops::from(&listener.trusted_hops[..]),
-        }
-    }
 }
 
 /// What the layers around the line want to know of a request afterwards, refused or not.

@@ -14,5 +14,6 @@ pub mod rejection;
 pub mod route;
 pub mod server;
 pub mod service;
+mod settings;
 pub mod trust;
 pub mod upstream;

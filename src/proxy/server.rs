@@ -42,7 +42,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{config::ProxyProtocol, metrics::Metrics, tls::ClientNames};
 
 use self::{
-    connections::{Entered, Place},
+    connections::{Entered, Open, Place},
     trouble::Trouble,
     watch::{Activity, Held, Turn, attend},
     wire::{Version, Wire, detect},
@@ -399,24 +399,5 @@ where
     fn execute(&self, stream: F) {
         let cut = self.cut.clone();
         drop(self.tracker.spawn(async move { cut.run_until_cancelled(stream).await.map(drop) }));
-    }
-}
-
-/// Counts a connection for as long as it lives, whatever way it ends.
-struct Open {
-    metrics: Arc<Metrics>,
-    listener: Arc<str>,
-}
-
-impl Open {
-    fn new(metrics: &Arc<Metrics>, listener: &Arc<str>) -> Self {
-        metrics.connections(listener, 1);
-        Self { metrics: Arc::clone(metrics), listener: Arc::clone(listener) }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.metrics.connections(&self.listener, -1);
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::limit::failures::Prefix;
+use crate::{limit::failures::Prefix, metrics::Metrics};
 
 use super::watch::Activity;
 
@@ -168,6 +168,25 @@ pub(super) struct Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         self.connections.table().open.remove(&self.key);
+    }
+}
+
+/// Counts a connection for as long as it lives, whatever way it ends.
+pub(super) struct Open {
+    metrics: Arc<Metrics>,
+    listener: Arc<str>,
+}
+
+impl Open {
+    pub(super) fn new(metrics: &Arc<Metrics>, listener: &Arc<str>) -> Self {
+        metrics.connections(listener, 1);
+        Self { metrics: Arc::clone(metrics), listener: Arc::clone(listener) }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.metrics.connections(&self.listener, -1);
     }
 }
 
