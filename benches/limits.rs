@@ -15,6 +15,7 @@ use std::{
     fs,
     hint::black_box,
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
     time::Duration,
 };
 

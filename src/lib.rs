@@ -4,10 +4,11 @@
 //! [`proxy::rejection::Rejection`] can say how:
 //!
 //! ```text
-//! accept, TLS, h1/h2 -> mark credentials sensitive, catch panic ->
+//! accept, whose it is, TLS, h1/h2 -> mark credentials sensitive, catch panic ->
 //!   1 route            signal, protocol                          404 / 405 / 415
 //!   2 credentials      pair | bearer | client certificate        401
 //!   3 failure limiter  only this client's failures are charged   429
+//!     overload         strangers go first                        503
 //!   4 validate         cache -> guard -> GitLab | OIDC | a list  401 / 403 / 429 / 503
 //!   5 limits           requests                                  429
 //!   6 body             permits, caps, inflate; bytes charged     400 / 413 / 429 / 503

@@ -14,6 +14,8 @@ use crate::{
     proxy::{
         body::InFlight,
         gateway::{Gateway, Settings},
+        overload::Overload,
+        server::Connections,
         upstream,
     },
     telemetry::RateCap,
@@ -34,6 +36,7 @@ use crate::{
 use super::{
     Asker, Questioned, StartError,
     bearer::{self, Bearer},
+    descriptors, memory,
 };
 
 /// What lasts from one configuration to the next.
@@ -44,6 +47,7 @@ pub(super) struct Lasting {
     limits: Arc<Local>,
     failures: Arc<Failures>,
     in_flight: InFlight,
+    pub(super) overload: Arc<Overload>,
     log_cap: Arc<RateCap>,
 }
 
@@ -104,14 +108,25 @@ impl Lasting {
         /// Log lines a second for one kind of refusal.
         const LINES_PER_SECOND: u32 = 5;
 
+        let intake = &config.intake;
+        let in_flight = InFlight::metered(memory::in_flight_bytes(intake), Arc::clone(&metrics));
+        let places = descriptors::places(intake.max_connections);
+        let connections = Connections::new(places, intake.max_connections_per_client);
+        let overload = Overload::new(connections, in_flight.clone(), Arc::clone(&metrics));
         Self {
             digester: Arc::new(Digester::random()),
             limits: Arc::new(Local::new(config, &metrics)),
             failures: Arc::new(Failures::new(&config.limits.per_client_failures, &metrics)),
-            in_flight: InFlight::metered(config.intake.max_in_flight_bytes.0, Arc::clone(&metrics)),
+            in_flight,
+            overload: Arc::new(overload),
             log_cap: Arc::new(RateCap::new(LINES_PER_SECOND)),
             metrics,
         }
+    }
+
+    /// The budget for body bytes.
+    pub(super) fn in_flight_bytes(&self) -> u64 {
+        self.in_flight.all()
     }
 }
 
@@ -159,7 +174,7 @@ pub(super) fn gateway(
             let cached = Cached::new(guard(*gitlab, &health), &config.cache, Arc::clone(&lasting.metrics));
             (Some(Authority::Gitlab { cached: Arc::new(cached), health }), None)
         }
-        (_, Some(Asked::Fixed(fixed))) => (Some(Authority::Fixed(Arc::from(fixed))), None),
+        (_, Some(Asked::Fixed(fixed))) => (Some(Authority::Fixed(fixed)), None),
     };
     if before.is_some() && kept.is_none() {
         tracing::warn!(
@@ -177,6 +192,7 @@ pub(super) fn gateway(
         failures: Arc::clone(&lasting.failures),
         upstream,
         in_flight: lasting.in_flight.clone(),
+        overload: Arc::clone(&lasting.overload),
         digester: Arc::clone(&lasting.digester),
         names,
         policy: policy(config),
@@ -199,7 +215,7 @@ fn collector_tls(config: &Config) -> Result<Option<rustls::ClientConfig>, StartE
 /// An authority that nobody has asked yet.
 enum Asked {
     Gitlab(Box<Gitlab>),
-    Fixed(Box<Fixed>),
+    Fixed(Arc<Fixed>),
 }
 
 /// `None` where nobody is configured and no listener needs anybody.
@@ -218,7 +234,7 @@ fn authority(
             .map(|gitlab| Asked::Gitlab(Box::new(gitlab)))
     } else {
         Fixed::load(&config.fixed.file, identity, digester, Arc::clone(&lasting.metrics))
-            .map(|fixed| Asked::Fixed(Box::new(fixed)))
+            .map(|fixed| Asked::Fixed(Arc::new(fixed)))
     }
     .map(Some)
     .map_err(|error| StartError::new(error.to_string()))
@@ -245,7 +261,7 @@ pub(super) fn asker(config: &Config, kind: Kind) -> Result<Asker, StartError> {
         match authority(config, identity.clone(), &lasting)? {
             None => return nobody("no authority knows token pairs: set gitlab.url or fixed.file"),
             Some(Asked::Gitlab(gitlab)) => Questioned::Pairs(Arc::new(*gitlab)),
-            Some(Asked::Fixed(fixed)) => Questioned::Pairs(Arc::new(*fixed)),
+            Some(Asked::Fixed(fixed)) => Questioned::Pairs(fixed),
         }
     };
     Ok(Asker {
@@ -351,19 +367,23 @@ pub(super) fn need_restart(before: &Config, now: &Config) -> Vec<&'static str> {
     let listeners = |config: &Config| -> Vec<_> {
         let of = |listener: &crate::config::Listener| {
             let takes = (listener.signals.clone(), listener.authentication.clone());
-            (listener.name.clone(), listener.address, takes, listener.tls.is_some())
+            let hops = (listener.trusted_hops.clone(), listener.proxy_protocol);
+            (listener.name.clone(), listener.address, takes, hops, listener.tls.is_some())
         };
         config.listeners.iter().map(of).collect()
     };
     let connections = |config: &Config| {
         let intake = &config.intake;
-        (intake.max_connections, intake.max_streams, intake.header_timeout, intake.max_in_flight_bytes)
+        let times = (intake.header_timeout, intake.idle_timeout, intake.stranger_idle_timeout);
+        let most = (intake.max_connections, intake.max_connections_per_client, intake.max_streams);
+        (times, intake.max_connection_age, most, intake.max_in_flight_bytes)
     };
     [
         ("listeners", listeners(before) != listeners(now)),
         ("admin.address", before.admin.address != now.admin.address),
         (
-            "intake.max_connections, max_streams, header_timeout, max_in_flight_bytes",
+            "intake.max_connections, max_connections_per_client, max_connection_age, max_streams, header_timeout, \
+             idle_timeout, stranger_idle_timeout, max_in_flight_bytes",
             connections(before) != connections(now),
         ),
         (

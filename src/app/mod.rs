@@ -3,6 +3,8 @@
 
 mod bearer;
 mod build;
+mod descriptors;
+mod memory;
 mod operator;
 mod unjudged;
 
@@ -14,7 +16,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::{net::TcpListener, sync::Semaphore, time};
+use tokio::{net::TcpListener, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -23,7 +25,7 @@ use crate::{
     metrics::Metrics,
     proxy::{
         gateway::{Gateway, ListenerRules},
-        server::{self, ServerSettings},
+        server::{self, Connections, ServerSettings},
         service,
     },
     telemetry::RateCap,
@@ -158,7 +160,9 @@ fn tell_warnings(config: &Config) {
 /// [`StartError`] when a file, an address or a URL can't be used.
 pub async fn start(config: Config) -> Result<Running, StartError> {
     tls::install_provider();
+    descriptors::raise(config.intake.max_connections);
     let lasting = Arc::new(Lasting::new(&config, Arc::new(Metrics::new())));
+    memory::tell(&config.intake, lasting.in_flight_bytes());
     let admin_token = operator::token(&config.admin.token_file)?;
     let built = build::gateway(&config, &lasting, None)?.take_over(&lasting);
     let mut running = Running {
@@ -178,10 +182,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     };
     // The admin listener first: a probe should be told "not yet" rather than be refused a connection.
     running.serve_admin(&config).await?;
-    let connections = Arc::new(Semaphore::new(config.intake.max_connections));
     for listener in &config.listeners {
-        running.serve_runners(listener, &config, &connections).await?;
+        running.serve_runners(listener, &config).await?;
     }
+    running.watch_overload();
     running.await_keys();
     tell_warnings(&config);
     running.health.set_started();
@@ -219,7 +223,6 @@ impl Running {
         &mut self,
         listener: &config::Listener,
         config: &Config,
-        connections: &Arc<Semaphore>,
     ) -> Result<(), StartError> {
         let tls = listener
             .tls
@@ -234,12 +237,8 @@ impl Running {
         let (socket, bound) = bind(&listener.name, listener.address).await?;
         self.listeners.insert(listener.name.clone(), bound);
 
-        let settings = ServerSettings {
-            header_timeout: config.intake.header_timeout,
-            max_streams: config.intake.max_streams,
-            connections: Arc::clone(connections),
-            tls,
-        };
+        let overload = &self.lasting.overload;
+        let settings = ServerSettings { tls, ..ServerSettings::outer(listener, &config.intake, overload) };
         let gateway = Arc::clone(&self.gateway);
         let rules = Arc::new(ListenerRules::from(listener));
         let handler =
@@ -254,6 +253,12 @@ impl Running {
             self.cut.clone(),
         ));
         Ok(())
+    }
+
+    /// Until the process is cut: a drain can be overloaded too.
+    fn watch_overload(&self) {
+        let (overload, cut) = (Arc::clone(&self.lasting.overload), self.cut.clone());
+        drop(tokio::spawn(async move { cut.run_until_cancelled(overload.watch()).await }));
     }
 
     /// Ready only with the providers' keys, or when they could not be had: a replica whose tokens all get 503 helps
@@ -276,12 +281,7 @@ impl Running {
 
         let (socket, bound) = bind("admin", config.admin.address).await?;
         self.admin = bound;
-        let settings = ServerSettings {
-            header_timeout: config.intake.header_timeout,
-            max_streams: config.intake.max_streams,
-            connections: Arc::new(Semaphore::new(CONNECTIONS)),
-            tls: None,
-        };
+        let settings = ServerSettings::inner(&config.intake, Connections::new(CONNECTIONS, 0));
         let health = Arc::clone(&self.health);
         let operator = Arc::new(Operator {
             gateway: Arc::clone(&self.gateway),

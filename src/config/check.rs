@@ -15,8 +15,8 @@ use std::{
 use http::HeaderName;
 
 use super::{
-    AttributesMode, Authentication, Config, trusted,
-    units::{ByteSize, duration},
+    AttributesMode, Authentication, Config, Listener, ProxyProtocol, trusted,
+    units::{ByteSize, ShareOfMemory, duration},
     url::{base_url, is_endpoint, own_listener},
 };
 
@@ -30,6 +30,9 @@ const MAX_SIGNALS: usize = MAX_LISTENERS;
 
 /// More collectors than this could take the metrics past 2,000 series.
 pub const MAX_ENDPOINTS: usize = 16;
+
+/// More networks of trusted hops than this are a list of clients.
+const MAX_HOPS: usize = 64;
 
 /// Past its end a revoked pair still passes for this long at most (SECURITY.md).
 const MAX_STALE: Duration = Duration::from_mins(1);
@@ -158,6 +161,7 @@ fn listeners(config: &Config, problems: &mut Problems) {
         once_each(&listener.signals, &field("signals"), problems);
         once_each(&listener.authentication, &field("authentication"), problems);
         trusted::check(listener, &field, problems);
+        hops(listener, &field, problems);
         if let Some(tls) = &listener.tls {
             for (key, file) in [("tls.cert_file", &tls.cert_file), ("tls.key_file", &tls.key_file)] {
                 problems.unless(
@@ -168,6 +172,21 @@ fn listeners(config: &Config, problems: &mut Problems) {
             }
         }
     }
+}
+
+fn hops(listener: &Listener, field: &dyn Fn(&str) -> String, problems: &mut Problems) {
+    let (hops, proxy_protocol) = (field("trusted_hops"), field("proxy_protocol"));
+    problems.unless(
+        listener.trusted_hops.len() <= MAX_HOPS,
+        &[&hops],
+        format!("at most {MAX_HOPS} networks: each address is compared with all of them"),
+    );
+    problems.unless(
+        listener.proxy_protocol == ProxyProtocol::Off || !listener.trusted_hops.is_empty(),
+        &[&proxy_protocol, &hops],
+        "needs trusted_hops: anybody could write any address into a PROXY header",
+    );
+    once_each(&listener.trusted_hops, &hops, problems);
 }
 
 /// An entry that stands twice says nothing more; another one was meant.
@@ -274,6 +293,8 @@ fn intake(config: &Config, problems: &mut Problems) {
         ("intake.deadline", intake.deadline),
         ("intake.header_timeout", intake.header_timeout),
         ("intake.body_timeout", intake.body_timeout),
+        ("intake.idle_timeout", intake.idle_timeout),
+        ("intake.stranger_idle_timeout", intake.stranger_idle_timeout),
     ] {
         problems.unless(!time.is_zero(), &[field], "must be more than 0");
     }
@@ -290,12 +311,9 @@ fn intake(config: &Config, problems: &mut Problems) {
         "intake.max_request_size",
         intake.max_request_size,
     );
-    at_least(
-        "intake.max_in_flight_bytes",
-        intake.max_in_flight_bytes,
-        "intake.max_inflated_size",
-        intake.max_inflated_size,
-    );
+    if let ShareOfMemory::Fixed(size) = intake.max_in_flight_bytes {
+        at_least("intake.max_in_flight_bytes", size, "intake.max_inflated_size", intake.max_inflated_size);
+    }
 }
 
 fn collector(config: &Config, problems: &mut Problems) {

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::otlp::{inspect::Depth, signal::Signal};
 
-use super::{settings::settings, units::ByteSize};
+use super::{
+    settings::settings,
+    units::{ByteSize, Network, ShareOfMemory},
+};
 
 settings! {
     /// One address that runners push to: HTTP/1.1, HTTP/2 and gRPC, told apart by content type.
@@ -27,6 +30,11 @@ settings! {
         clients: Vec<Client> = Vec::new(), holds Client;
         /// With none: allows an address that is not loopback, because nobody else reaches it.
         i_know_the_network_is_closed: bool = false;
+        /// Addresses and networks (CIDR) of the load balancers and proxies in front. Only they are believed about a sender's
+        /// address: in a PROXY header, and in `X-Forwarded-For`, of which the last address that is not one of them counts.
+        trusted_hops: Vec<Network> = Vec::new();
+        /// Which PROXY header each connection of a trusted hop begins with: off, v1, v2 or any. Nobody else may send one.
+        proxy_protocol: ProxyProtocol = ProxyProtocol::Off;
         /// TLS; absent: clear text.
         tls: Option<ListenerTls> = None, holds ListenerTls;
     }
@@ -78,12 +86,24 @@ settings! {
         header_timeout: Duration = Duration::from_secs(5), as "super::units::duration";
         /// Longest time for the body.
         body_timeout: Duration = Duration::from_secs(10), as "super::units::duration";
+        /// Longest time without a request on a connection. Longer than that of exporters' pools (Go: 90 s), so that they
+        /// close first and no request meets a closing connection.
+        idle_timeout: Duration = Duration::from_mins(2), as "super::units::duration";
+        /// The same for a connection on which no request was let in yet.
+        stranger_idle_timeout: Duration = Duration::from_secs(15), as "super::units::duration";
+        /// After this time, give or take a tenth, a connection is ended between two requests, so that load
+        /// balancers spread them anew; 0s: never.
+        max_connection_age: Duration = Duration::from_mins(10), as "super::units::duration";
         /// Most connections at once, over all listeners.
         max_connections: usize = 10_000;
+        /// Most connections at once from one client address (/32, /64); 0: as many as there are. Trusted hops are not counted,
+        /// but the clients behind them whom a PROXY header names.
+        max_connections_per_client: usize = 1_000;
         /// Most requests at once on one HTTP/2 connection.
         max_streams: u32 = 100;
-        /// Most body bytes held at once, over all requests.
-        max_in_flight_bytes: ByteSize = ByteSize(256 << 20);
+        /// Most body bytes held at once, over all requests: a size, or auto for a quarter of the memory that the process
+        /// may use (its cgroup's limit, or the machine's memory), from 64MiB to 1GiB.
+        max_in_flight_bytes: ShareOfMemory = ShareOfMemory::Auto;
     }
 
     /// How the process ends on SIGTERM or SIGINT.
@@ -107,6 +127,21 @@ pub enum Authentication {
     Mtls,
     /// Nothing: whoever reaches the listener is trusted.
     None,
+}
+
+/// Which PROXY header connections begin with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyProtocol {
+    /// None.
+    #[default]
+    Off,
+    /// The text of version 1.
+    V1,
+    /// The bytes of version 2.
+    V2,
+    /// Either.
+    Any,
 }
 
 /// A TLS protocol version.

@@ -23,7 +23,9 @@ mod yaml;
 mod tests;
 
 pub use authority::{Breaker, Cache, Fixed, Gitlab, Outage};
-pub use listener::{Admin, Authentication, Client, Intake, Listener, ListenerTls, Shutdown, TlsVersion};
+pub use listener::{
+    Admin, Authentication, Client, Intake, Listener, ListenerTls, ProxyProtocol, Shutdown, TlsVersion,
+};
 pub use load::{Mistake, Mistakes};
 pub use oidc::{ClaimPath, Fact, KeyOrigin, Oidc, OidcProvider, SignatureAlgorithm};
 pub use outlets::{ClientTls, Collector, Log, LogFormat, LogLevel, Protocol};
@@ -31,6 +33,8 @@ pub use rules::{
     AlsoStrip, AttributeSet, Attributes, AttributesMode, LevelRates, Limits, Mode, PerClientFailures, PerJob,
     PerRunner, Protected, Traces,
 };
+
+pub use units::{Network, ShareOfMemory};
 
 use settings::settings;
 

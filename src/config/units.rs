@@ -1,8 +1,9 @@
-//! How durations ("250ms", "5s") and sizes ("4KiB", "16MiB") are written in the configuration.
+//! How durations ("250ms", "5s"), sizes ("4KiB", "16MiB") and networks ("10.0.0.0/8") are written in the configuration.
 //! It decides spelling only, never a bound.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// A number of bytes, written as `512`, `4KiB`, `16MiB` or `1GiB`.
@@ -60,6 +61,78 @@ impl<'de> Deserialize<'de> for ByteSize {
 impl Serialize for ByteSize {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// A number of bytes, or as many as the memory of the process suggests; written `auto`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ShareOfMemory {
+    /// Found out at start.
+    #[default]
+    Auto,
+    /// As written.
+    Fixed(ByteSize),
+}
+
+impl<'de> Deserialize<'de> for ShareOfMemory {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        text.parse()
+            .map(Self::Fixed)
+            .map_err(|problem: String| D::Error::custom(format!("{problem}, or auto")))
+    }
+}
+
+impl Serialize for ShareOfMemory {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Fixed(size) => size.serialize(serializer),
+        }
+    }
+}
+
+/// A network as `10.0.0.0/8` or `2001:db8::/32`, or one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network(IpNet);
+
+impl Network {
+    /// Whether an address lies in it. An IPv4 address in its IPv6-mapped form is the IPv4 address.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address.to_canonical())
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        match network {
+            Ok(IpNet::V6(network)) if network.addr().to_ipv4_mapped().is_some() => {
+                Err(format!("\"{text}\" is IPv4 written as IPv6: write the IPv4 network"))
+            }
+            Ok(network) => Ok(Self(network)),
+            Err(_) => Err(format!(
+                "\"{text}\" is no network: write \"10.0.0.0/8\", \"2001:db8::/32\" or one address"
+            )),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for Network {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
     }
 }
 

@@ -68,8 +68,10 @@ struct Rule {
 
 /// What one sender can be assumed to own: an IPv4 address, or an IPv6 network of 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Prefix {
+pub enum Prefix {
+    /// The whole address.
     V4(u32),
+    /// Its first half.
     V6(u64),
 }
 

@@ -25,6 +25,11 @@ pub(super) struct ReasonLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct StageLabels {
+    pub(super) stage: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct SpanLabels {
     pub(super) listener: Arc<str>,
     pub(super) outcome: &'static str,

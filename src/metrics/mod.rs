@@ -27,7 +27,7 @@ use crate::config::check::{MAX_ENDPOINTS, MAX_LISTENERS, MAX_PROVIDERS};
 
 use self::labels::{
     BUILD, CollectorLabels, IssuerLabels, KindLabels, LimitLabels, ListenerLabels, OutcomeLabels,
-    ReasonLabels, RequestLabels, SignalLabels, SpanLabels, VerdictLabels, WhyLabels,
+    ReasonLabels, RequestLabels, SignalLabels, SpanLabels, StageLabels, VerdictLabels, WhyLabels,
 };
 
 pub use limits::LimitCounts;
@@ -57,6 +57,9 @@ pub struct Metrics {
     request_body: Histogram,
     in_flight_requests: Gauge,
     in_flight_bytes: Gauge,
+    in_flight_bytes_limit: Gauge,
+    overload_stage: Gauge,
+    overload_shed: Family<StageLabels, Counter>,
     connections: Family<ListenerLabels, Gauge>,
     connection_errors: Family<ReasonLabels, Counter>,
     spans: Family<SpanLabels, Counter>,
@@ -163,6 +166,9 @@ impl Metrics {
             request_body: add(to, &table::REQUEST_BODY, Histogram::new(BYTES)),
             in_flight_requests: add(to, &table::IN_FLIGHT_REQUESTS, Gauge::default()),
             in_flight_bytes: add(to, &table::IN_FLIGHT_BYTES, Gauge::default()),
+            in_flight_bytes_limit: add(to, &table::IN_FLIGHT_BYTES_LIMIT, Gauge::default()),
+            overload_stage: add(to, &table::OVERLOAD_STAGE, Gauge::default()),
+            overload_shed: add(to, &table::OVERLOAD_SHED, Family::default()),
             connections: add(to, &table::CONNECTIONS, Family::default()),
             connection_errors: add(to, &table::CONNECTION_ERRORS, Family::default()),
             spans: add(to, &table::SPANS, Family::default()),
@@ -192,6 +198,9 @@ impl Metrics {
         // Rates over a counter that appears with its first event miss that event: these must not.
         for outcome in ["applied", "refused"] {
             drop(metrics.config_reloads.get_or_create(&OutcomeLabels { outcome }));
+        }
+        for stage in ["strangers", "idle", "closed"] {
+            drop(metrics.overload_shed.get_or_create(&StageLabels { stage }));
         }
         for reason in ["busy", "breaker_open", "paused"] {
             drop(metrics.authority_shed.get_or_create(&WhyLabels { reason }));
@@ -266,6 +275,21 @@ impl Metrics {
     /// Body bytes are held (positive) or let go (negative).
     pub fn in_flight_bytes(&self, change: i64) {
         self.in_flight_bytes.inc_by(change);
+    }
+
+    /// The most body bytes that may be held.
+    pub fn in_flight_bytes_limit(&self, bytes: u64) {
+        self.in_flight_bytes_limit.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// What is done about overload: 0 nothing, 1 strangers refused, 2 idle connections end, 3 none accepted.
+    pub fn overload_stage(&self, stage: i64) {
+        self.overload_stage.set(stage);
+    }
+
+    /// Overload was shed. `stage`: strangers, idle, closed.
+    pub fn overload_shed(&self, stage: &'static str, count: u64) {
+        self.overload_shed.get_or_create(&StageLabels { stage }).inc_by(count);
     }
 
     /// A verdict was given. `source`: hit, miss, shared, revalidate, stale, refresh; `verdict`: allow, deny, undetermined.
@@ -359,7 +383,7 @@ impl Metrics {
         self.listener(listener).connections.inc_by(change);
     }
 
-    /// Trouble below requests. `reason`: tls, http, timeout, accept, full.
+    /// Trouble below requests. `reason`: tls, http, timeout, accept, full, `per_client`, `proxy_header`.
     pub fn connection_error(&self, listener: &str, reason: &'static str) {
         let listener = Arc::clone(&self.listener(listener).name);
         self.connection_errors.get_or_create(&ReasonLabels { listener, reason }).inc();
@@ -381,7 +405,7 @@ impl Metrics {
         let spans = |outcome| {
             self.spans.get_or_create_owned(&SpanLabels { listener: Arc::clone(&listener), outcome })
         };
-        for reason in ["tls", "http", "timeout", "accept", "full"] {
+        for reason in ["tls", "http", "timeout", "accept", "full", "per_client", "proxy_header"] {
             let listener = Arc::clone(&listener);
             drop(self.connection_errors.get_or_create(&ReasonLabels { listener, reason }));
         }

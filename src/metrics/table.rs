@@ -45,10 +45,15 @@ rows! {
     REQUEST_BODY: "histogram" "spangate_request_body_bytes" {} "Body bytes as they came over the wire";
     IN_FLIGHT_REQUESTS: "gauge" "spangate_in_flight_requests" {} "Requests that wait for their answer";
     IN_FLIGHT_BYTES: "gauge" "spangate_in_flight_bytes" {} "Body bytes held in memory";
+    IN_FLIGHT_BYTES_LIMIT: "gauge" "spangate_in_flight_bytes_limit" {} "Most body bytes that may be held (`intake.max_in_flight_bytes`)";
+    OVERLOAD_STAGE: "gauge" "spangate_overload_stage" {}
+        "What is done about overload: 0 nothing, 1 strangers are refused, 2 idle connections end too, 3 no connection is accepted";
+    OVERLOAD_SHED: "counter" "spangate_overload_shed_total" { "stage": "strangers, idle, closed" }
+        "Overload shed: requests refused, connections asked to leave, times that accepting stopped";
     CONNECTIONS: "gauge" "spangate_connections" { "listener": "`listeners[].name`, admin" } "Open connections";
     CONNECTION_ERRORS: "counter" "spangate_connection_errors_total" {
-        "listener": "`listeners[].name`, admin", "reason": "tls, http, timeout, accept, full"
-    } "Trouble below requests (full: a connection had to wait for a place); no request may have come of it";
+        "listener": "`listeners[].name`, admin", "reason": "tls, http, timeout, accept, full, per_client, proxy_header"
+    } "Trouble below requests (full: a connection had to wait for a place; per_client: one client had too many); no request may have come of it";
     SPANS: "counter" "spangate_spans_total" {
         "listener": "`listeners[].name`", "outcome": "forwarded, oversize, budget, refused, foreign"
     } "Spans by what became of them (foreign: of another trace than the job's; in shadow mode they still go on)";

@@ -9,9 +9,9 @@ use super::{ItemRecord, Metrics, RequestRecord, table::TABLE};
 use crate::config::check::{MAX_ENDPOINTS, MAX_LISTENERS, MAX_PROVIDERS};
 
 /// As many as `Rejection` has labels, and the two good ones.
-const OUTCOMES: [&str; 37] = [
+const OUTCOMES: [&str; 38] = [
     "ok", "partial", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q",
-    "r", "s", "t", "u", "v", "w", "x", "y", "z", "A", "B", "C", "D", "E", "F", "G", "H", "I",
+    "r", "s", "t", "u", "v", "w", "x", "y", "z", "A", "B", "C", "D", "E", "F", "G", "H", "I", "J",
 ];
 
 /// Touches every metric with every value of its labels.
@@ -44,13 +44,18 @@ fn touch_all(metrics: &Metrics, listeners: usize) {
             ItemRecord { forwarded: 7, oversize: 1, over_budget: 1, refused: 1, foreign: 1 },
         );
         metrics.connections(&listener, 1);
-        for reason in ["tls", "http", "timeout", "accept", "full"] {
+        for reason in ["tls", "http", "timeout", "accept", "full", "per_client", "proxy_header"] {
             metrics.connection_error(&listener, reason);
         }
     }
     metrics.in_flight_requests(2);
     metrics.in_flight_requests(-1);
     metrics.in_flight_bytes(100);
+    metrics.in_flight_bytes_limit(100);
+    metrics.overload_stage(1);
+    for stage in ["strangers", "idle", "closed"] {
+        metrics.overload_shed(stage, 1);
+    }
     metrics.verdict("hit", "allow");
     for kind in ["positive", "negative", "bearer_positive", "bearer_negative"] {
         metrics.cache_entries(kind, 5);

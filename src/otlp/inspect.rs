@@ -78,7 +78,7 @@ impl From<WireError> for Malformed {
 /// that no reader can look up.
 pub fn inspect(signal: Signal, body: &[u8], rules: &Rules) -> Result<Inspection, Malformed> {
     let schema = schema::of(signal);
-    let mut walk = walk::Walk::new(rules, schema.item.owns_trace);
+    let mut walk = walk::Walk::new(rules, schema.item.owns_trace, body.len());
     walk.message::<false>(schema.request, Reader::new(body), 0)?;
     // After the walk: what it has not read to the last byte could be nested without end.
     references::resolve(schema, body)?;

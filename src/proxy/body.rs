@@ -29,6 +29,7 @@ pub struct InFlight(Arc<Budget>);
 
 #[derive(Debug)]
 struct Budget {
+    all: u64,
     left: AtomicU64,
     metrics: Option<Arc<Metrics>>,
 }
@@ -37,19 +38,32 @@ impl InFlight {
     /// A budget of `bytes`.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
-        Self(Arc::new(Budget { left: bytes.into(), metrics: None }))
+        Self(Arc::new(Budget { all: bytes, left: bytes.into(), metrics: None }))
     }
 
     /// A budget of `bytes` that tells [`Metrics::in_flight_bytes`] what is held.
     #[must_use]
     pub fn metered(bytes: u64, metrics: Arc<Metrics>) -> Self {
-        Self(Arc::new(Budget { left: bytes.into(), metrics: Some(metrics) }))
+        metrics.in_flight_bytes_limit(bytes);
+        Self(Arc::new(Budget { all: bytes, left: bytes.into(), metrics: Some(metrics) }))
     }
 
     /// Bytes that are not held by anybody.
     #[must_use]
     pub fn left(&self) -> u64 {
         self.0.left.load(Ordering::Relaxed)
+    }
+
+    /// The whole budget.
+    #[must_use]
+    pub fn all(&self) -> u64 {
+        self.0.all
+    }
+
+    /// Bytes that are held.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.all().saturating_sub(self.left())
     }
 
     /// A permit for nothing yet.

@@ -1,25 +1,25 @@
 //! THE LINE: what happens to one request, from its head to its answer, in order. Each step may
 //! refuse through a [`Rejection`]; none knows which authority, limit store or collector it talks to.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
-use http::{StatusCode, request::Parts};
-use hyper::body::Incoming;
+use futures_util::FutureExt as _;
+use http::{Version, request::Parts};
+use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
 use crate::{
-    config::{AttributesMode, Authentication, Config, Listener, Mode},
+    config::{AttributesMode, Mode},
     limit::{
         Cost, Limit, LimitStore, Subject,
         failures::{Attempt, Failures},
-        listener_key,
     },
     metrics::{ItemRecord, Metrics},
     otlp::{
-        compression::{self, Encoding, InflateCaps},
-        inspect::{self, Depth, Inspection, Rules},
+        compression::{self, Encoding},
+        inspect::{self, Inspection, Rules},
         rewrite::{self, Policy},
         signal::Signal,
         status::PartialSuccess,
@@ -27,22 +27,25 @@ use crate::{
     telemetry::RateCap,
     validate::{
         Identity, Question, Validator, Verdict,
-        credentials::{Accepts, Credentials, Digester, HeaderNames},
+        credentials::{Credentials, Digester, HeaderNames},
     },
 };
 
 use super::{
     asking::Asking,
-    body::InFlight,
+    body::{InFlight, Permit},
     charge::Charge,
     headers,
+    overload::Overload,
     payload::Payload,
     rejection::Rejection,
     route::{self, Route},
-    server::Peer,
-    trust::{self, Trust},
+    server::{Peer, STREAM_WINDOW},
+    trust,
     upstream::{Outgoing, Upstream, UpstreamError},
 };
+
+pub use super::settings::{ListenerRules, Settings};
 
 /// Everything that the line needs, built once by the composition root.
 #[derive(Debug)]
@@ -57,6 +60,8 @@ pub struct Gateway {
     pub upstream: Upstream,
     /// Body bytes in flight, over all requests.
     pub in_flight: InFlight,
+    /// Whether strangers are refused for now.
+    pub overload: Arc<Overload>,
     /// Digests credentials.
     pub digester: Arc<Digester>,
     /// Where credentials stand.
@@ -69,67 +74,6 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// Keeps refusals from flooding the log.
     pub log_cap: Arc<RateCap>,
-}
-
-/// The settings of the line.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    deadline: Duration,
-    pub(super) body_timeout: Duration,
-    pub(super) max_request_size: usize,
-    pub(super) inflate: InflateCaps,
-    trace_id: Mode,
-    depth: Depth,
-    attributes: AttributesMode,
-    compression: Encoding,
-    pub(super) throttle_status: StatusCode,
-}
-
-impl From<&Config> for Settings {
-    fn from(config: &Config) -> Self {
-        Self {
-            deadline: config.intake.deadline,
-            body_timeout: config.intake.body_timeout,
-            max_request_size: config.intake.max_request_size.as_usize(),
-            inflate: InflateCaps {
-                max_size: config.intake.max_inflated_size.as_usize(),
-                max_ratio: config.intake.max_ratio,
-            },
-            trace_id: config.traces.trace_id,
-            depth: config.intake.depth,
-            attributes: config.attributes.mode,
-            compression: config.collector.compression,
-            throttle_status: match config.limits.throttle_status {
-                503 => StatusCode::SERVICE_UNAVAILABLE,
-                _ => StatusCode::TOO_MANY_REQUESTS,
-            },
-        }
-    }
-}
-
-/// What one listener takes; fixed when it was opened.
-#[derive(Clone, Debug)]
-pub struct ListenerRules {
-    /// The signals that it has routes for.
-    pub signals: Vec<Signal>,
-    /// The credentials that it takes.
-    pub accepts: Accepts,
-    /// How its senders are known instead, where they show no token.
-    pub trust: Option<Trust>,
-    /// Its key for limits.
-    pub key: u64,
-}
-
-impl From<&Listener> for ListenerRules {
-    fn from(listener: &Listener) -> Self {
-        let takes = |kind| listener.authentication.contains(&kind);
-        Self {
-            signals: listener.signals.clone(),
-            accepts: Accepts { pair: takes(Authentication::Gitlab), bearer: takes(Authentication::Oidc) },
-            trust: Trust::of(listener),
-            key: listener_key(&listener.name),
-        }
-    }
 }
 
 /// What the layers around the line want to know of a request afterwards, refused or not.
@@ -146,6 +90,8 @@ pub(super) struct Notes {
 #[derive(Debug)]
 pub(super) struct Arrival<'a> {
     pub(super) peer: &'a Peer,
+    /// The sender's address: the peer's, or the one that a trusted hop forwards for.
+    pub(super) client: IpAddr,
     pub(super) head: &'a Parts,
     pub(super) rules: &'a ListenerRules,
     pub(super) correlation_id: &'a Arc<str>,
@@ -183,7 +129,8 @@ impl Gateway {
         let deadline = arrival.at.checked_add(self.settings.deadline).unwrap_or(arrival.at);
         let route = route::route(arrival.head, &arrival.rules.signals)?;
         notes.route = Some(route);
-        let identity = self.identify(arrival, deadline).await?;
+        let identity = self.identify(arrival, body, deadline).await?;
+        arrival.peer.admit();
         notes.client = trust::name(&identity);
         let subject = Subject::new(arrival.rules.key, &identity);
         let charge = Charge::new(&*self.limits, subject);
@@ -206,8 +153,13 @@ impl Gateway {
     }
 
     /// Steps 2 to 4: before one byte of the body is read.
-    async fn identify(&self, arrival: &Arrival<'_>, deadline: Instant) -> Result<Arc<Identity>, Rejection> {
-        let client = arrival.peer.address.ip();
+    async fn identify(
+        &self,
+        arrival: &Arrival<'_>,
+        body: &Incoming,
+        deadline: Instant,
+    ) -> Result<Arc<Identity>, Rejection> {
+        let client = arrival.client;
         let credentials = match arrival.rules.trust {
             Some(trust) => trust.credentials(arrival.peer, &self.digester),
             None => self.tokens(arrival)?,
@@ -223,7 +175,13 @@ impl Gateway {
         }
         let attempt = self.attempt(arrival, &question)?;
         let asking = Asking::begin(self, &question, attempt);
-        let answer = self.validator.validate(&question).await;
+        let mut answer = self.validator.validate(&question);
+        let answer = if let Some(answer) = (&mut answer).now_or_never() {
+            answer
+        } else {
+            let _unread = self.unread(arrival, body)?;
+            answer.await
+        };
         let attempt = asking.ended();
         match answer {
             Ok(Verdict::Allow(allowed)) => Ok(allowed.identity),
@@ -239,11 +197,25 @@ impl Gateway {
         }
     }
 
+    /// What a sender may send while it waits for its verdict: HTTP/2 takes it in, read or not.
+    fn unread(&self, arrival: &Arrival<'_>, body: &Incoming) -> Result<Permit, Rejection> {
+        let mut permit = self.in_flight.permit();
+        if arrival.head.version == Version::HTTP_2 {
+            let window = u64::from(STREAM_WINDOW);
+            let bytes = body.size_hint().upper().map_or(window, |length| length.min(window));
+            if self.overload.sheds_unread(bytes) {
+                return Err(Rejection::Shed);
+            }
+            permit.grow(usize::try_from(bytes).unwrap_or(usize::MAX)).map_err(Rejection::Body)?;
+        }
+        Ok(permit)
+    }
+
     /// Step 2, where senders show tokens.
     fn tokens(&self, arrival: &Arrival<'_>) -> Result<Credentials, Rejection> {
         let (headers, accepts) = (&arrival.head.headers, arrival.rules.accepts);
         Credentials::from_headers(headers, &self.names, accepts, &self.digester)
-            .inspect_err(|_| self.failures.record(arrival.peer.address.ip()))
+            .inspect_err(|_| self.failures.record(arrival.client))
             .map_err(Rejection::Credentials)
     }
 
@@ -251,10 +223,16 @@ impl Gateway {
     /// bad neighbour behind the same address does not lock out a runner that is known. `None`: nobody counts.
     fn attempt(&self, arrival: &Arrival<'_>, question: &Question) -> Result<Option<Attempt<'_>>, Rejection> {
         // Without a token there is none to guess and nobody to be asked.
-        if arrival.rules.trust.is_some() || self.validator.known(&question.credentials) {
+        if arrival.rules.trust.is_some() {
             return Ok(None);
         }
-        self.failures.admit(question.client).map(Some).map_err(Rejection::Limited)
+        let known = self.validator.known(&question.credentials);
+        let attempt = (!known).then(|| self.failures.admit(question.client)).transpose();
+        let attempt = attempt.map_err(Rejection::Limited)?;
+        if self.overload.sheds(|| known) {
+            return Err(Rejection::Shed);
+        }
+        Ok(attempt)
     }
 
     /// Steps 6 to 9: the body in, judged, charged and rewritten.

@@ -104,7 +104,9 @@ impl Payload {
         })
         .map_err(|error| match error {
             InflateError::TooLarge | InflateError::Ratio => Rejection::InflatedTooLarge,
-            InflateError::Corrupt | InflateError::TooManyParts => Rejection::Malformed(error.to_string()),
+            InflateError::Corrupt | InflateError::TooManyParts | InflateError::TooManyBlocks => {
+                Rejection::Malformed(error.to_string())
+            }
         })?;
         if is_compressed {
             permit.grow(inflated.len()).map_err(Rejection::Body)?;

@@ -40,6 +40,8 @@ pub enum Rejection {
     Denied(Denial, Kind),
     /// No verdict could be had.
     Undetermined(Undetermined),
+    /// The gateway is too full for a sender whose verdict is not at hand.
+    Shed,
     /// A rate is used up, or this client failed too often of late.
     Limited(Refusal),
     /// The body could not be had.
@@ -111,6 +113,7 @@ impl Rejection {
                 (503, Code::Unavailable, After(*wait), "undetermined")
             }
             Self::Undetermined(_) => (503, Code::Unavailable, SOON, "undetermined"),
+            Self::Shed => (503, Code::Unavailable, SOON, "shed"),
             Self::Limited(refusal) => {
                 (429, Code::ResourceExhausted, After(refusal.retry_after), refusal.limit.label())
             }
@@ -186,6 +189,7 @@ impl Rejection {
                 "GitLab limits how often it can be asked".into()
             }
             Self::Undetermined(_) => "the tokens cannot be checked at the moment".into(),
+            Self::Shed => "the gateway is too busy for new senders at the moment".into(),
             Self::Limited(Refusal { limit: Limit::ClientFailures, .. }) => {
                 "too many failed attempts from this address".into()
             }
@@ -306,7 +310,9 @@ mod tests {
             UpstreamError::BadAnswer("HTTP 401".into()),
         ]
         .map(Rejection::Upstream);
-        for rejection in undetermined.into_iter().chain(upstream).chain([Rejection::Internal]) {
+        for rejection in
+            undetermined.into_iter().chain(upstream).chain([Rejection::Internal, Rejection::Shed])
+        {
             let status = rejection.http_status().as_u16();
             assert!(status != 401 && status != 403, "{rejection:?}");
             let code = rejection.status().code;

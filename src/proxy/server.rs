@@ -1,6 +1,9 @@
-//! Connections: accept, TLS, HTTP/1.1 and HTTP/2 on one port, drain. It decides how long a
+//! Connections: accept, whose they are, TLS, HTTP/1.1 and HTTP/2 on one port, drain. It decides how long a
 //! connection may live and how much of a head it may send; it never looks into a request.
 
+mod connections;
+mod proxy_header;
+mod settings;
 mod trouble;
 mod watch;
 mod wire;
@@ -8,7 +11,16 @@ mod wire;
 #[cfg(test)]
 pub(in crate::proxy) mod tests;
 
-use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Version as HttpVersion, header::CONNECTION};
@@ -22,31 +34,31 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{metrics::Metrics, tls::ClientNames};
+use crate::{config::ProxyProtocol, metrics::Metrics, tls::ClientNames};
 
 use self::{
+    connections::{Entered, Open, Place},
     trouble::Trouble,
     watch::{Activity, Held, Turn, attend},
     wire::{Version, Wire, detect},
 };
 
-/// Longest time in which no request begins or ends on a connection; then it is asked to close. Longer than the idle
-/// time of exporters' pools (Go: 90 s), so that they close first and no request meets a closing connection.
-const IDLE: Duration = Duration::from_mins(2);
+pub use self::{connections::Connections, settings::ServerSettings};
+
 /// Longest request head, in bytes: the longest token pair is 4.5 KiB, the rest is for proxies in between.
 const MAX_HEAD: usize = 32 << 10;
 /// Most header fields of an HTTP/1 request.
 const MAX_FIELDS: usize = 64;
 /// Largest HTTP/1 read buffer: what one read of a large body may bring.
 const MAX_READ: usize = 256 << 10;
-/// What one HTTP/2 stream may send before it is read.
-const STREAM_WINDOW: u32 = 1 << 20;
+/// What one HTTP/2 stream may send before it is read: the longest body in 17 turns, which fit into a request's time even
+/// over a slow line. While a stranger waits for a verdict, it counts as held.
+pub(super) const STREAM_WINDOW: u32 = 256 << 10;
 /// What one HTTP/2 connection may send before it is read. Smaller windows make peers cut bodies into many small
 /// frames, which h2 takes for an attack.
 const CONNECTION_WINDOW: u32 = 8 << 20;
@@ -60,28 +72,30 @@ const LAST_CALL: Duration = Duration::from_millis(10);
 /// The body of every answer.
 pub type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
 
-/// What is known of a connection before its first request.
-#[derive(Clone, Debug)]
+/// What is known of a connection before its first request, and whether one was let in.
+#[derive(Debug)]
 pub struct Peer {
     /// The listener's name.
     pub listener: Arc<str>,
-    /// The other end.
+    /// The other end, or the one that a trusted hop's PROXY header names.
     pub address: SocketAddr,
     /// The names that its certificate proved; `None` where no certificate is asked for.
     pub client: Option<Arc<ClientNames>>,
+    admitted: AtomicBool,
 }
 
-/// How connections are served.
-#[derive(Clone, Debug)]
-pub struct ServerSettings {
-    /// Longest time for a TLS handshake and for a request head.
-    pub header_timeout: Duration,
-    /// Most requests at once on one HTTP/2 connection.
-    pub max_streams: u32,
-    /// Places for connections, shared by all listeners.
-    pub connections: Arc<Semaphore>,
-    /// The TLS side that new connections get, looked at once a connection so that a reload takes effect; `None`: clear text.
-    pub tls: Option<Arc<arc_swap::ArcSwap<rustls::ServerConfig>>>,
+impl Peer {
+    /// A request of it was let in: from now on it is no stranger.
+    pub fn admit(&self) {
+        // Read first: many requests at once must not take the line from each other.
+        if !self.is_admitted() {
+            self.admitted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn is_admitted(&self) -> bool {
+        self.admitted.load(Ordering::Relaxed)
+    }
 }
 
 /// Serves until `drain` is cancelled and the connections that were open have ended; whatever is
@@ -95,17 +109,17 @@ pub async fn serve<H, F>(
     drain: CancellationToken,
     cut: CancellationToken,
 ) where
-    H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
+    H: Fn(Request<Incoming>, Arc<Peer>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<AnswerBody>> + Send + 'static,
 {
     let tracker = TaskTracker::new();
-    let place = Place { listener: name, settings, metrics, handler, drain, cut, tracker, idle: IDLE };
-    place.serve(listener).await;
+    let server = Server { listener: name, settings, metrics, handler, drain, cut, tracker };
+    server.serve(listener).await;
 }
 
 /// All that a connection needs of its listener.
 #[derive(Clone)]
-struct Place<H> {
+struct Server<H> {
     listener: Arc<str>,
     settings: ServerSettings,
     metrics: Arc<Metrics>,
@@ -113,12 +127,11 @@ struct Place<H> {
     drain: CancellationToken,
     cut: CancellationToken,
     tracker: TaskTracker,
-    idle: Duration,
 }
 
-impl<H, F> Place<H>
+impl<H, F> Server<H>
 where
-    H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
+    H: Fn(Request<Incoming>, Arc<Peer>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<AnswerBody>> + Send + 'static,
 {
     async fn serve(self, listener: TcpListener) {
@@ -132,11 +145,11 @@ where
         // that it is the last.
         let last_call = after(Instant::now(), LAST_CALL);
         while let Ok(Ok((stream, address))) = timeout_at(last_call, listener.accept()).await {
-            let Ok(permit) = Arc::clone(&self.settings.connections).try_acquire_owned() else {
+            let Some(place) = self.settings.connections.try_take() else {
                 self.trouble(Trouble::Full, Some(address), &"no place for a connection is left");
                 break;
             };
-            self.open(stream, address, permit);
+            self.open(stream, address, place);
         }
         drop(listener);
         self.tracker.close();
@@ -147,13 +160,20 @@ where
     /// place that another listener could use.
     async fn accept(&self, listener: &TcpListener) {
         loop {
+            if let Some(overload) = &self.settings.overload {
+                overload.accepting().await;
+            }
             match listener.accept().await {
                 Ok((stream, address)) => {
-                    let Some(permit) = self.place(address).await else { return };
-                    self.open(stream, address, permit);
+                    let Some(place) = self.place(address).await else { return };
+                    self.open(stream, address, place);
+                    if let Some(overload) = &self.settings.overload {
+                        overload.look();
+                    }
                 }
                 // The peer was gone before we came; nothing is wrong on our side.
                 Err(error) if is_peers_fault(&error) => {}
+                // Mostly no descriptor is left. Whoever waits is in the kernel's backlog, and is served once there is one.
                 Err(error) => {
                     self.trouble(Trouble::Accept, None, &error);
                     sleep(ACCEPT_PAUSE).await;
@@ -163,32 +183,70 @@ where
     }
 
     /// A place, waited for when there is none; `None` when there will be none any more.
-    async fn place(&self, address: SocketAddr) -> Option<OwnedSemaphorePermit> {
+    async fn place(&self, address: SocketAddr) -> Option<Place> {
         let connections = &self.settings.connections;
-        if let Ok(permit) = Arc::clone(connections).try_acquire_owned() {
-            return Some(permit);
+        if let Some(place) = connections.try_take() {
+            return Some(place);
         }
         self.trouble(Trouble::Full, Some(address), &"all places for connections are taken");
-        Arc::clone(connections).acquire_owned().await.ok()
+        connections.take().await
     }
 
     /// Starts a connection's own task. The tokens are taken here, before the handshake: a drain that begins during the
     /// handshake must not be missed. They are children, so that connections do not wait for one lock on every wake-up.
-    fn open(&self, stream: TcpStream, address: SocketAddr, permit: OwnedSemaphorePermit) {
+    fn open(&self, stream: TcpStream, address: SocketAddr, place: Place) {
         let open = Open::new(&self.metrics, &self.listener);
-        let place = Self { drain: self.drain.child_token(), cut: self.cut.child_token(), ..self.clone() };
+        let server = Self { drain: self.drain.child_token(), cut: self.cut.child_token(), ..self.clone() };
+        if self.settings.overload.as_ref().is_some_and(|overload| overload.hurries()) {
+            server.drain.cancel();
+        }
         drop(self.tracker.spawn(async move {
-            let _held = (open, permit);
+            let _held = (open, place);
             if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(listener = %place.listener, %error, "cannot set TCP_NODELAY");
+                tracing::debug!(listener = %server.listener, %error, "cannot set TCP_NODELAY");
             }
-            place.cut.run_until_cancelled(place.converse(stream, address)).await;
+            server.cut.run_until_cancelled(server.converse(stream, address)).await;
         }));
     }
 
-    async fn converse(&self, stream: TcpStream, address: SocketAddr) {
-        let mut peer = Peer { listener: Arc::clone(&self.listener), address, client: None };
+    /// Whose connection it is, and its part in what that client gets; `None` if it is to be closed, before a handshake is
+    /// spent on it.
+    async fn identify(
+        &self,
+        stream: &mut TcpStream,
+        hop: SocketAddr,
+        deadline: Instant,
+    ) -> Option<(SocketAddr, Option<Entered>)> {
+        let ServerSettings { hops, proxy_protocol, connections, .. } = &self.settings;
+        let mut address = hop;
+        if *proxy_protocol != ProxyProtocol::Off && hops.trusts(hop.ip()) {
+            match timeout_at(deadline, proxy_header::read(stream, *proxy_protocol)).await {
+                Ok(Ok(source)) => address = source.unwrap_or(hop),
+                Ok(Err(error)) => {
+                    self.trouble(Trouble::ProxyHeader, Some(hop), &error);
+                    return None;
+                }
+                Err(_) => {
+                    self.trouble(Trouble::Timeout, Some(hop), &"no PROXY header came in time");
+                    return None;
+                }
+            }
+        }
+        if hops.trusts(address.ip()) {
+            return Some((address, None));
+        }
+        let entered = connections.enter(address.ip());
+        if entered.is_none() {
+            self.trouble(Trouble::PerClient, Some(address), &"this client has too many connections");
+        }
+        Some((address, Some(entered?)))
+    }
+
+    async fn converse(&self, mut stream: TcpStream, address: SocketAddr) {
         let deadline = after(Instant::now(), self.settings.header_timeout);
+        let Some((address, _entered)) = self.identify(&mut stream, address, deadline).await else { return };
+        let listener = Arc::clone(&self.listener);
+        let mut peer = Peer { listener, address, client: None, admitted: AtomicBool::new(false) };
         let Some(tls) = &self.settings.tls else {
             return self.detected(stream, peer, deadline).await;
         };
@@ -242,9 +300,11 @@ where
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let activity = Activity::expecting_heads();
         let address = peer.address;
-        let service = self.service(&activity, peer);
+        let bounds = self.settings.bounds();
+        let activity = Activity::expecting_heads(Arc::new(peer), bounds);
+        let _registered = self.settings.connections.register(&activity, &self.drain);
+        let service = self.service(&activity);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(None)
@@ -252,7 +312,6 @@ where
             .max_header_size(MAX_HEAD)
             .max_buf_size(MAX_READ)
             .serve_connection(TokioIo::new(Wire::new(head, stream, Arc::clone(&activity))), service);
-        let bounds = (self.settings.header_timeout, self.idle);
         // Boxed, so that a connection's task has not the size of the largest of its kinds.
         let attended =
             attend(connection, http1::Connection::graceful_shutdown, &activity, bounds, &self.drain);
@@ -263,9 +322,11 @@ where
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let activity = Activity::multiplexed();
         let address = peer.address;
-        let service = self.service(&activity, peer);
+        let bounds = self.settings.bounds();
+        let activity = Activity::multiplexed(Arc::new(peer), bounds);
+        let _registered = self.settings.connections.register(&activity, &self.drain);
+        let service = self.service(&activity);
         let executor = Streams { tracker: self.tracker.clone(), cut: self.cut.clone() };
         let (interval, patience) = PING;
         let connection = http2::Builder::new(executor)
@@ -279,7 +340,6 @@ where
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
             .serve_connection(TokioIo::new(Wire::new(head, stream, Arc::clone(&activity))), service);
-        let bounds = (self.settings.header_timeout, self.idle);
         let attended =
             attend(connection, http2::Connection::graceful_shutdown, &activity, bounds, &self.drain);
         self.ended(&Box::pin(attended).await, address);
@@ -288,7 +348,6 @@ where
     fn service(
         &self,
         activity: &Arc<Activity>,
-        peer: Peer,
     ) -> impl hyper::service::Service<
         Request<Incoming>,
         Response = Response<Held>,
@@ -300,12 +359,13 @@ where
         let drain = self.drain.clone();
         service_fn(move |request: Request<Incoming>| {
             let turn = Turn::begin(Arc::clone(&activity));
+            let is_late = turn.is_late;
             let drain = (request.version() < HttpVersion::HTTP_2).then(|| drain.clone());
-            let answer = handler(request, peer.clone());
+            let answer = handler(request, Arc::clone(&activity.peer));
             async move {
                 let mut answer = answer.await.map(|body| Held::new(body, turn));
                 // An answer that is ready at once would be written before the connection learns of the drain.
-                if drain.is_some_and(|drain| drain.is_cancelled()) {
+                if drain.is_some_and(|drain| is_late || drain.is_cancelled()) {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok(answer)
@@ -339,24 +399,5 @@ where
     fn execute(&self, stream: F) {
         let cut = self.cut.clone();
         drop(self.tracker.spawn(async move { cut.run_until_cancelled(stream).await.map(drop) }));
-    }
-}
-
-/// Counts a connection for as long as it lives, whatever way it ends.
-struct Open {
-    metrics: Arc<Metrics>,
-    listener: Arc<str>,
-}
-
-impl Open {
-    fn new(metrics: &Arc<Metrics>, listener: &Arc<str>) -> Self {
-        metrics.connections(listener, 1);
-        Self { metrics: Arc::clone(metrics), listener: Arc::clone(listener) }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.metrics.connections(&self.listener, -1);
     }
 }

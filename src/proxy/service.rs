@@ -34,7 +34,7 @@ pub async fn serve(
     gateway: Arc<Gateway>,
     rules: Arc<ListenerRules>,
     request: Request<Incoming>,
-    peer: Peer,
+    peer: Arc<Peer>,
 ) -> Response<AnswerBody> {
     let at = Instant::now();
     let _in_flight = InFlightRequest::enter(&gateway.metrics);
@@ -43,7 +43,9 @@ pub async fn serve(
     let correlation_id = telemetry::correlation_id(head.headers.get(REQUEST_ID));
 
     let mut notes = Notes::default();
-    let arrival = Arrival { peer: &peer, head: &head, rules: &rules, correlation_id: &correlation_id, at };
+    let client = rules.hops.client(peer.address.ip(), &head.headers);
+    let arrival =
+        Arrival { peer: &peer, client, head: &head, rules: &rules, correlation_id: &correlation_id, at };
     let outcome = AssertUnwindSafe(gateway.line(&arrival, &mut body, &mut notes))
         .catch_unwind()
         .await
@@ -124,7 +126,7 @@ impl Seen<'_> {
         tracing::debug!(
             correlation_id = %self.arrival.correlation_id,
             listener = %self.arrival.peer.listener,
-            remote_ip = %self.arrival.peer.address.ip(),
+            remote_ip = %self.arrival.client,
             signal = self.signal,
             protocol = self.protocol,
             outcome = self.outcome,
@@ -160,7 +162,7 @@ impl Seen<'_> {
             tracing::info!(
                 correlation_id = %self.arrival.correlation_id,
                 listener = %self.arrival.peer.listener,
-                remote_ip = %self.arrival.peer.address.ip(),
+                remote_ip = %self.arrival.client,
                 signal = self.signal,
                 protocol = self.protocol,
                 reason = self.outcome,

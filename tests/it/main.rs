@@ -36,6 +36,7 @@ mod limit_levels;
 mod limits;
 mod oidc;
 mod otlp_property;
+mod overload;
 mod protocols;
 mod refusals;
 mod service_names;

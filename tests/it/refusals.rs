@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use spangate::{config::units::ByteSize, otlp::compression::Encoding};
+use spangate::{
+    config::{ShareOfMemory, units::ByteSize},
+    otlp::compression::Encoding,
+};
 
 use crate::support::{
     answer::{Refusal, Retry},
@@ -330,7 +333,7 @@ async fn body_memory_is_bounded() {
         let all = ByteSize(64 << 10);
         config.intake.max_request_size = all;
         config.intake.max_inflated_size = all;
-        config.intake.max_in_flight_bytes = all;
+        config.intake.max_in_flight_bytes = ShareOfMemory::Fixed(all);
         config.intake.deadline = Duration::from_secs(20);
         config.intake.body_timeout = Duration::from_secs(20);
     })

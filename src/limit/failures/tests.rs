@@ -249,7 +249,7 @@ async fn attempts_that_were_given_up_are_followed() {
         }
     }
     assert_eq!(check(&failures, client).map_err(|(limit, _)| limit), Err(Limit::ClientFailures));
-    let places = Arc::clone(&failures.followed).acquire_many_owned(MAX_FOLLOWED as u32).await.unwrap();
+    let places = Arc::clone(&failures.followed).acquire_many_owned(1024).await.unwrap();
     assert_eq!(check(&failures, other), Ok(()));
     (0..2).for_each(|_| failures.admit(other).unwrap().follow(std::future::pending()));
     assert_eq!(check(&failures, other).map_err(|(limit, _)| limit), Err(Limit::ClientFailures));

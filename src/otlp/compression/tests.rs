@@ -7,6 +7,7 @@ use flate2::Compression;
 
 use super::*;
 
+mod blocks;
 mod gzip_members;
 mod parts;
 

@@ -377,3 +377,19 @@ fn resources_are_bounded() {
     assert_eq!(check(&body).unwrap().resources, 1000);
     assert!(reason(&[body, request([])].concat()).contains("1000"));
 }
+
+/// Scenario: empty scopes, in one resource and in many, as many as are free and as their bytes allow, and some more; scopes
+/// with the shortest span, however many.
+/// Guarantees: only scopes that hold next to nothing can be too many.
+#[test]
+fn scopes_are_bounded_by_length() {
+    let empty = |scopes: usize| len(1, len(2, []).repeat(scopes));
+    assert!(check(&empty(1000)).is_ok());
+    assert!(check(&empty(1100)).is_ok());
+    assert!(reason(&empty(1120)).contains("scopes"));
+    assert!(reason(&empty(500_000)).contains("scopes"));
+    assert!(check(&empty(100).repeat(10)).is_ok());
+    assert!(reason(&empty(11).repeat(110)).contains("scopes"));
+    let shortest = len(2, len(2, len(1, TRACE)));
+    assert!(check(&len(1, shortest.repeat(50_000))).is_ok());
+}

@@ -7,21 +7,31 @@ use super::{
     text::{plain_run, utf8},
 };
 use crate::otlp::{
-    schema::{ANY_VALUE, Id, KEY_VALUE, Look, MAX_NESTING, MAX_RESOURCES, Table},
+    schema::{ANY_VALUE, Id, KEY_VALUE, Look, MAX_NESTING, MAX_RESOURCES, Table, number},
     wire::{Reader, Tag, WireError},
 };
+
+/// Scopes of which no length is asked.
+const FREE_SCOPES: usize = 1_000;
+
+/// Fewest bytes of the request for each further scope, on average: it may take 2 bytes here, and takes a hundred and more in
+/// every reader behind us. The shortest scope with a span of a trace has 22.
+const BYTES_PER_SCOPE: usize = 20;
 
 /// One pass over one request.
 pub(super) struct Walk<'r> {
     rules: &'r Rules,
     gate: Gate,
     found: Inspection,
+    /// How many `ScopeX` may still come.
+    scopes: usize,
 }
 
 impl<'r> Walk<'r> {
-    /// `trace_required`: whether an item must name its trace.
-    pub(super) fn new(rules: &'r Rules, trace_required: bool) -> Self {
-        Self { rules, gate: Gate::new(rules.trace_id, trace_required), found: Inspection::default() }
+    /// `trace_required`: whether an item must name its trace; `length`: of the whole request.
+    pub(super) fn new(rules: &'r Rules, trace_required: bool, length: usize) -> Self {
+        let scopes = FREE_SCOPES.saturating_add(length / BYTES_PER_SCOPE);
+        Self { rules, gate: Gate::new(rules.trace_id, trace_required), found: Inspection::default(), scopes }
     }
 
     pub(super) fn end(&self) -> Inspection {
@@ -154,12 +164,30 @@ impl<'r> Walk<'r> {
                 if self.found.resources > MAX_RESOURCES {
                     return Err(Malformed("the request holds more than 1000 resources"));
                 }
-                self.message::<BRIEF>(table.inner(tag), Reader::new(reader.bytes()?), nesting)?;
+                let content = reader.bytes()?;
+                self.count_scopes(content)?;
+                self.message::<BRIEF>(table.inner(tag), Reader::new(content), nesting)?;
             }
             Look::Unknown => self.unknown(table, tag, &mut reader)?,
             look => scalar(look, &mut reader)?,
         }
         Ok(reader)
+    }
+
+    /// Counts the scopes of a `ResourceX`. What is malformed in it is left for the walk to find.
+    fn count_scopes(&mut self, entry: &[u8]) -> Result<(), Malformed> {
+        let mut reader = Reader::new(entry);
+        while let Ok(Some(Tag { number, wire })) = reader.tag() {
+            if number == number::SCOPES {
+                let left = self.scopes.checked_sub(1);
+                self.scopes =
+                    left.ok_or(Malformed("the request holds far more scopes than its length explains"))?;
+            }
+            if reader.skip(wire).is_err() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Reads an item, and those of the same field that follow it.

@@ -1,6 +1,8 @@
 //! The server over real sockets: protocols, slow and idle peers, limits.
 
+mod bounds;
 mod drain;
+mod hops;
 mod trouble;
 
 use std::{
@@ -24,16 +26,16 @@ use rustls::pki_types::{PrivateKeyDer, ServerName};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::{Notify, Semaphore},
+    sync::Notify,
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 use tokio_rustls::TlsConnector;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
+use crate::{config::Intake, metrics::Metrics};
 
-use super::{AnswerBody, Peer, Place, ServerSettings};
+use super::{AnswerBody, Connections, Peer, ServerSettings, serve};
 
 const HEAD: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -46,7 +48,7 @@ struct Server {
     cut: CancellationToken,
     release: Arc<Notify>,
     hanging: Arc<AtomicUsize>,
-    connections: Arc<Semaphore>,
+    connections: Arc<Connections>,
     metrics: Arc<Metrics>,
     task: JoinHandle<()>,
 }
@@ -63,6 +65,7 @@ async fn handle(
     request: Request<Incoming>,
     release: Arc<Notify>,
     hanging: Arc<AtomicUsize>,
+    client: SocketAddr,
 ) -> Response<AnswerBody> {
     match request.uri().path() {
         "/hang" => {
@@ -71,6 +74,7 @@ async fn handle(
             release.notified().await;
         }
         "/panic" => panic!("as asked"),
+        "/who" => return Response::new(AnswerBody::new(Full::from(client.to_string()))),
         _ => {}
     }
     Response::new(AnswerBody::new(Full::from(format!("{:?}", request.version()))))
@@ -82,31 +86,37 @@ impl Server {
     }
 
     fn on(listener: TcpListener, tls: Option<rustls::ServerConfig>, places: usize, idle: Duration) -> Self {
+        let settings = ServerSettings {
+            tls: tls.map(|tls| Arc::new(arc_swap::ArcSwap::from_pointee(tls))),
+            ..settings(places, idle)
+        };
+        Self::with(listener, settings)
+    }
+
+    fn with(listener: TcpListener, settings: ServerSettings) -> Self {
         let address = listener.local_addr().unwrap();
         let (drain, cut) = (CancellationToken::new(), CancellationToken::new());
         let (release, hanging) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
-        let connections = Arc::new(Semaphore::new(places));
+        let connections = Arc::clone(&settings.connections);
         let metrics = Arc::new(Metrics::new());
         let (wait, count) = (Arc::clone(&release), Arc::clone(&hanging));
-        let place = Place {
-            listener: "test".into(),
-            settings: ServerSettings {
-                header_timeout: HEAD,
-                max_streams: 10,
-                connections: Arc::clone(&connections),
-                tls: tls.map(|tls| Arc::new(arc_swap::ArcSwap::from_pointee(tls))),
-            },
-            metrics: Arc::clone(&metrics),
-            handler: move |request, peer: Peer| {
-                assert_eq!(&*peer.listener, "test");
-                handle(request, Arc::clone(&wait), Arc::clone(&count))
-            },
-            drain: drain.clone(),
-            cut: cut.clone(),
-            tracker: TaskTracker::new(),
-            idle,
+        let handler = move |request: Request<Incoming>, peer: Arc<Peer>| {
+            assert_eq!(&*peer.listener, "test");
+            if request.uri().path() == "/admit" {
+                peer.admit();
+            }
+            handle(request, Arc::clone(&wait), Arc::clone(&count), peer.address)
         };
-        let task = tokio::spawn(place.serve(listener));
+        let serving = serve(
+            listener,
+            "test".into(),
+            settings,
+            Arc::clone(&metrics),
+            handler,
+            drain.clone(),
+            cut.clone(),
+        );
+        let task = tokio::spawn(serving);
         Self { address, drain, cut, release, hanging, connections, metrics, task }
     }
 
@@ -130,6 +140,11 @@ impl Server {
     async fn ended(self) {
         timeout(PATIENCE, self.task).await.expect("the server did not end").unwrap();
     }
+}
+
+fn settings(places: usize, idle: Duration) -> ServerSettings {
+    let intake = Intake { header_timeout: HEAD, idle_timeout: idle, max_streams: 10, ..Intake::default() };
+    ServerSettings::inner(&intake, Connections::new(places, 0))
 }
 
 fn get(path: &'static str) -> Request<Full<Bytes>> {
@@ -283,7 +298,7 @@ async fn idle_connections_end() {
     one.send_request(get("/")).await.unwrap();
     two.send_request(get("/")).await.unwrap();
     let given_back = async {
-        while server.connections.available_permits() < 3 {
+        while server.connections.taken() > 0 {
             sleep(Duration::from_millis(5)).await;
         }
     };

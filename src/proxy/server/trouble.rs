@@ -5,7 +5,7 @@ use std::{error::Error as _, fmt::Display, io, net::SocketAddr, sync::LazyLock};
 
 use crate::telemetry::RateCap;
 
-use super::Place;
+use super::Server;
 
 /// One cap for all listeners, as there is one log: a peer that meets trouble on each of them gets no more lines.
 static LINES: LazyLock<RateCap> = LazyLock::new(|| RateCap::new(LINES_PER_SECOND));
@@ -26,6 +26,10 @@ pub(super) enum Trouble {
     Accept,
     /// A connection had to wait for a place.
     Full,
+    /// One client had all the connections that it gets.
+    PerClient,
+    /// A trusted hop's connection without a usable PROXY header.
+    ProxyHeader,
 }
 
 impl Trouble {
@@ -36,6 +40,8 @@ impl Trouble {
             Self::Timeout => "timeout",
             Self::Accept => "accept",
             Self::Full => "full",
+            Self::PerClient => "per_client",
+            Self::ProxyHeader => "proxy_header",
         }
     }
 
@@ -61,7 +67,7 @@ fn io_cause(error: &hyper::Error) -> Option<&io::Error> {
     error.source()?.downcast_ref()
 }
 
-impl<H> Place<H> {
+impl<H> Server<H> {
     /// Counts trouble, and tells the operator of it unless there is too much of its kind. `error` must not show bytes
     /// of the peer's.
     pub(super) fn trouble(&self, trouble: Trouble, address: Option<SocketAddr>, error: &dyn Display) {
@@ -73,6 +79,9 @@ impl<H> Place<H> {
         match trouble {
             Trouble::Accept | Trouble::Full => {
                 tracing::warn!(listener, remote_ip, reason, error_message = %error, suppressed, "cannot take connections");
+            }
+            Trouble::PerClient | Trouble::ProxyHeader => {
+                tracing::warn!(listener, remote_ip, reason, error_message = %error, suppressed, "connection refused");
             }
             Trouble::Tls | Trouble::Http | Trouble::Timeout => {
                 tracing::info!(listener, remote_ip, reason, error_message = %error, suppressed, "connection failed");

@@ -1,5 +1,5 @@
-//! How long a connection may live: a slow request head is cut, an idle connection is asked to close, a drain lets open
-//! requests end. One timer a connection, set again only when it fires, so that a request costs no timer.
+//! How long a connection may live: a slow request head is cut, an idle or old connection is asked to close, a drain lets
+//! open requests end. One timer a connection, set again only when it fires, so that a request costs no timer.
 
 use std::{
     convert::Infallible,
@@ -18,7 +18,20 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{AnswerBody, after, trouble::End};
+use super::{AnswerBody, Peer, after, trouble::End};
+
+/// How long things may last on one connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// A request head.
+    pub(super) head: Duration,
+    /// A time without a request.
+    pub(super) idle: Duration,
+    /// The same as long as no request was let in.
+    pub(super) stranger: Duration,
+    /// The connection; `None`: for ever.
+    pub(super) age: Option<Duration>,
+}
 
 /// What a connection has been doing. Times are milliseconds since it began, plus one; 0 is "not".
 ///
@@ -33,21 +46,38 @@ pub(super) struct Activity {
     open: AtomicUsize,
     /// Whether bytes between requests are the beginning of a head (HTTP/1 only).
     heads: bool,
+    /// From when on the connection is old; `u64::MAX`: never.
+    old: u64,
+    /// Whose connection it is.
+    pub(super) peer: Arc<Peer>,
 }
 
 impl Activity {
     /// HTTP/1: the first head is awaited from now on.
-    pub(super) fn expecting_heads() -> Arc<Self> {
-        Arc::new(Self::new(1, true))
+    pub(super) fn expecting_heads(peer: Arc<Peer>, bounds: Bounds) -> Arc<Self> {
+        Arc::new(Self::new(1, true, peer, bounds))
     }
 
     /// HTTP/2: heads come in frames between others; idle time alone counts.
-    pub(super) fn multiplexed() -> Arc<Self> {
-        Arc::new(Self::new(0, false))
+    pub(super) fn multiplexed(peer: Arc<Peer>, bounds: Bounds) -> Arc<Self> {
+        Arc::new(Self::new(0, false, peer, bounds))
     }
 
-    fn new(head: u64, heads: bool) -> Self {
-        Self { began: Instant::now(), head: head.into(), last: 0.into(), open: 0.into(), heads }
+    fn new(head: u64, heads: bool, peer: Arc<Peer>, bounds: Bounds) -> Self {
+        let old = bounds.age.and_then(|age| u64::try_from(age.as_millis()).ok()).unwrap_or(u64::MAX);
+        let began = Instant::now();
+        Self { began, head: head.into(), last: 0.into(), open: 0.into(), heads, old, peer }
+    }
+
+    /// Whether a request was let in on it.
+    pub(super) fn is_known(&self) -> bool {
+        self.peer.is_admitted()
+    }
+
+    /// For how long nothing has happened on it; `None` while something does.
+    pub(super) fn idle_for(&self) -> Option<Duration> {
+        let idle = self.now().saturating_sub(self.last.load(Ordering::Relaxed).max(1));
+        (!self.is_busy()).then_some(Duration::from_millis(idle))
     }
 
     pub(super) fn bytes_came(&self) {
@@ -74,7 +104,8 @@ impl Activity {
     }
 
     /// What must happen when, if nothing else does.
-    fn due(&self, phase: Phase, (header_timeout, idle): (Duration, Duration)) -> (Instant, Due) {
+    fn due(&self, phase: Phase, bounds: Bounds) -> (Instant, Due) {
+        let Bounds { head: header_timeout, idle, stranger, .. } = bounds;
         let last = self.last.load(Ordering::Relaxed);
         let open = self.open.load(Ordering::Relaxed) > 0;
         let head = self.head.load(Ordering::Relaxed);
@@ -84,7 +115,12 @@ impl Activity {
             Phase::Closing(since) => (self.at(last.max(since), idle), Due::Cut),
             _ if head > 0 && !open => (self.at(head, header_timeout), Due::Cut),
             Phase::Draining => (self.at(last, header_timeout), Due::Close),
-            Phase::Open => (self.at(last, idle), Due::Close),
+            Phase::Open => {
+                let idle = self.at(last, if self.is_known() { idle } else { stranger });
+                // Over HTTP/1 the next answer says that it is the last, so that no request meets a closing connection.
+                let old = bounds.age.filter(|_| !self.heads).map_or(idle, |age| self.at(1, age));
+                (idle.min(old), Due::Close)
+            }
         }
     }
 }
@@ -108,12 +144,12 @@ enum Due {
     Cut,
 }
 
-/// Drives a connection to its end, and says how it ended. `bounds`: the longest time for a head, and the longest idle time.
+/// Drives a connection to its end, and says how it ended.
 pub(super) async fn attend<C>(
     connection: C,
     close: impl Fn(Pin<&mut C>),
     activity: &Activity,
-    bounds: (Duration, Duration),
+    bounds: Bounds,
     drain: &CancellationToken,
 ) -> End
 where
@@ -165,21 +201,26 @@ where
 }
 
 /// One request, from its head to the last byte of its answer.
-pub(super) struct Turn(Arc<Activity>);
+pub(super) struct Turn {
+    activity: Arc<Activity>,
+    /// Whether the connection was old when it began.
+    pub(super) is_late: bool,
+}
 
 impl Turn {
     pub(super) fn begin(activity: Arc<Activity>) -> Self {
+        let now = activity.now();
         activity.open.fetch_add(1, Ordering::Relaxed);
         activity.head.store(0, Ordering::Relaxed);
-        activity.last.store(activity.now(), Ordering::Relaxed);
-        Self(activity)
+        activity.last.store(now, Ordering::Relaxed);
+        Self { is_late: now > activity.old, activity }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.last.store(self.0.now(), Ordering::Relaxed);
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.activity.last.store(self.activity.now(), Ordering::Relaxed);
+        self.activity.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -17,15 +17,15 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, request::Parts};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
+use tokio::{net::TcpListener, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt as _;
 
 use crate::{
-    config::{Collector, Protocol},
+    config::{Collector, Intake, Protocol},
     metrics::Metrics,
     otlp::{compression::Encoding, signal::Signal, status::PartialSuccess},
-    proxy::server::{AnswerBody, Peer, ServerSettings, serve, tests::tls},
+    proxy::server::{AnswerBody, Connections, Peer, ServerSettings, serve, tests::tls},
 };
 
 use super::{Outgoing, Upstream, UpstreamError, pool};
@@ -49,7 +49,7 @@ impl Fake {
         let got = Arc::new(Mutex::new(Vec::new()));
         let peers = Arc::new(Mutex::new(HashSet::new()));
         let (requests, connections) = (Arc::clone(&got), Arc::clone(&peers));
-        let handler = move |request: Request<Incoming>, peer: Peer| {
+        let handler = move |request: Request<Incoming>, peer: Arc<Peer>| {
             connections.lock().unwrap().insert(peer.address);
             let requests: Arc<Mutex<Vec<(Parts, Bytes)>>> = Arc::clone(&requests);
             async move {
@@ -60,10 +60,8 @@ impl Fake {
             }
         };
         let settings = ServerSettings {
-            header_timeout: Duration::from_secs(5),
-            max_streams: 100,
-            connections: Arc::new(Semaphore::new(100)),
             tls: tls.map(|tls| Arc::new(arc_swap::ArcSwap::from_pointee(tls))),
+            ..ServerSettings::inner(&Intake::default(), Connections::new(100, 0))
         };
         let metrics = Arc::new(Metrics::new());
         let drain = CancellationToken::new();

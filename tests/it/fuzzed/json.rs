@@ -42,4 +42,7 @@ pub(crate) fn hold(data: &[u8]) {
     }
 }
 
-const REFUSED_CONTENT: [&str; 1] = ["the request holds more than 1000 resources"];
+const REFUSED_CONTENT: [&str; 2] = [
+    "the request holds more than 1000 resources",
+    "the request holds far more scopes than its length explains",
+];

@@ -70,6 +70,11 @@ impl Spangate {
         self.addresses["admin"]
     }
 
+    /// The number of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Everything that it wrote so far, both streams.
     pub(crate) fn output(&self) -> String {
         self.output.lock().unwrap().clone()

@@ -11,17 +11,16 @@ use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::{Instant, sleep, timeout},
 };
 use tokio_rustls::TlsConnector;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
 use super::{
-    super::{AnswerBody, LAST_CALL, Place, ServerSettings, serve},
-    GET, HEAD, PATIENCE, Server, get, speak_http1, speak_http2, text, tls,
+    super::{AnswerBody, LAST_CALL, ServerSettings, serve},
+    GET, HEAD, PATIENCE, Server, get, settings, speak_http1, speak_http2, text, tls,
 };
 
 /// Scenario: a request is open, another connection is idle, when the drain begins.
@@ -77,12 +76,7 @@ async fn drain_serves_the_backlog() {
     client.write_all(GET).await.unwrap();
     let drain = CancellationToken::new();
     drain.cancel();
-    let settings = ServerSettings {
-        header_timeout: PATIENCE,
-        max_streams: 1,
-        connections: Arc::new(Semaphore::new(1)),
-        tls: None,
-    };
+    let settings = ServerSettings { header_timeout: PATIENCE, ..settings(1, PATIENCE) };
     let handler = |_, _| async { Response::new(AnswerBody::new(Full::from("served"))) };
     let metrics = Arc::new(Metrics::new());
     serve(listener, "a".into(), settings, metrics, handler, drain, CancellationToken::new()).await;
@@ -138,7 +132,7 @@ async fn cut_ends_everything() {
     let (hanging, connections) = (Arc::clone(&server.hanging), Arc::clone(&server.connections));
     server.ended().await;
     assert_eq!(hanging.load(Ordering::SeqCst), 0);
-    assert_eq!(connections.available_permits(), 100);
+    assert_eq!(connections.taken(), 0);
 }
 
 /// Scenario: a peer asks and never reads its answers, when the drain begins.
@@ -148,22 +142,17 @@ async fn a_deaf_peer_does_not_hold_the_drain() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (drain, cut) = (CancellationToken::new(), CancellationToken::new());
-    let place = Place {
-        listener: "test".into(),
-        settings: ServerSettings {
-            header_timeout: HEAD,
-            max_streams: 1,
-            connections: Arc::new(Semaphore::new(1)),
-            tls: None,
-        },
-        metrics: Arc::new(Metrics::new()),
-        handler: |_, _| async { Response::new(AnswerBody::new(Full::from(vec![0; 32 << 20]))) },
-        drain: drain.clone(),
+    let handler = |_, _| async { Response::new(AnswerBody::new(Full::from(vec![0; 32 << 20]))) };
+    let metrics = Arc::new(Metrics::new());
+    let task = tokio::spawn(serve(
+        listener,
+        "test".into(),
+        settings(1, HEAD * 2),
+        metrics,
+        handler,
+        drain.clone(),
         cut,
-        tracker: TaskTracker::new(),
-        idle: HEAD * 2,
-    };
-    let task = tokio::spawn(place.serve(listener));
+    ));
     let mut deaf = TcpStream::connect(address).await.unwrap();
     deaf.write_all(GET).await.unwrap();
     sleep(Duration::from_millis(30)).await;

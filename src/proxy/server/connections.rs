@@ -1,0 +1,220 @@
+//! The places for connections: how many there are, how many one client has, and which connections can be asked to leave
+//! when places get scarce. It never closes one; a connection that is asked ends between two requests.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::{limit::failures::Prefix, metrics::Metrics};
+
+use super::watch::Activity;
+
+/// A place for one connection; free again when dropped.
+pub(super) type Place = OwnedSemaphorePermit;
+
+/// The places of a group of listeners.
+pub struct Connections {
+    places: Arc<Semaphore>,
+    most: usize,
+    /// 0: as many as there are.
+    most_per_client: usize,
+    table: Mutex<Table>,
+}
+
+/// Touched when a connection begins and ends, never by a request.
+#[derive(Default)]
+struct Table {
+    clients: HashMap<Prefix, usize>,
+    open: HashMap<u64, (Arc<Activity>, CancellationToken)>,
+    next: u64,
+}
+
+impl Connections {
+    /// `most` places, of which one client (/32, /64) gets at most `most_per_client`; 0: all.
+    #[must_use]
+    pub fn new(most: usize, most_per_client: usize) -> Arc<Self> {
+        let most = most.min(Semaphore::MAX_PERMITS);
+        let places = Arc::new(Semaphore::new(most));
+        Arc::new(Self { places, most, most_per_client, table: Mutex::default() })
+    }
+
+    /// How many places there are.
+    #[must_use]
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// How many of them are taken.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.most.saturating_sub(self.places.available_permits())
+    }
+
+    /// A place, if one is free.
+    pub(super) fn try_take(&self) -> Option<Place> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
+    }
+
+    /// A place, waited for; `None` when there will be none any more.
+    pub(super) async fn take(&self) -> Option<Place> {
+        Arc::clone(&self.places).acquire_owned().await.ok()
+    }
+
+    /// Counts a connection for its client; `None` when the client has all that it gets.
+    pub(super) fn enter(self: &Arc<Self>, client: IpAddr) -> Option<Entered> {
+        if self.most_per_client == 0 {
+            return Some(Entered { of: None });
+        }
+        let prefix = Prefix::from(client);
+        let mut table = self.table();
+        let count = table.clients.entry(prefix).or_default();
+        if *count >= self.most_per_client {
+            return None;
+        }
+        *count = count.saturating_add(1);
+        Some(Entered { of: Some((Arc::clone(self), prefix)) })
+    }
+
+    /// Makes a connection one that can be asked to leave through `leave`.
+    pub(super) fn register(
+        self: &Arc<Self>,
+        activity: &Arc<Activity>,
+        leave: &CancellationToken,
+    ) -> Registered {
+        let mut table = self.table();
+        let key = table.next;
+        table.next = key.wrapping_add(1);
+        table.open.insert(key, (Arc::clone(activity), leave.clone()));
+        Registered { connections: Arc::clone(self), key }
+    }
+
+    /// Asks idle connections to leave until no more than `left` would be taken: first those on which no request was let in
+    /// yet, the longest idle first; the others after them, and only if `known` says so. Returns how many were asked.
+    pub fn ask_to_leave(&self, left: usize, known: bool) -> usize {
+        let mut wanted = self.taken().saturating_sub(left);
+        if wanted == 0 {
+            return 0;
+        }
+        let mut idle = Vec::new();
+        for (activity, leave) in self.table().open.values() {
+            // A busy one leaves after its request, whenever that is.
+            let Some(time) = activity.idle_for() else { continue };
+            if leave.is_cancelled() {
+                // On its way out already, for this or another reason.
+                wanted = wanted.saturating_sub(1);
+            } else if known || !activity.is_known() {
+                idle.push(Idle { known: activity.is_known(), time, leave: leave.clone() });
+            }
+        }
+        idle.sort_unstable_by_key(|idle| (idle.known, std::cmp::Reverse(idle.time)));
+        idle.truncate(wanted);
+        for Idle { leave, .. } in &idle {
+            leave.cancel();
+        }
+        idle.len()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections")
+            .field("most", &self.most)
+            .field("taken", &self.taken())
+            .finish_non_exhaustive()
+    }
+}
+
+struct Idle {
+    known: bool,
+    time: Duration,
+    leave: CancellationToken,
+}
+
+/// One connection of a client's share.
+pub(super) struct Entered {
+    of: Option<(Arc<Connections>, Prefix)>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if let Some((connections, prefix)) = &self.of
+            && let Entry::Occupied(mut count) = connections.table().clients.entry(*prefix)
+        {
+            *count.get_mut() = count.get().saturating_sub(1);
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+/// A connection that can be asked to leave, until it has ended.
+pub(super) struct Registered {
+    connections: Arc<Connections>,
+    key: u64,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.connections.table().open.remove(&self.key);
+    }
+}
+
+/// Counts a connection for as long as it lives, whatever way it ends.
+pub(super) struct Open {
+    metrics: Arc<Metrics>,
+    listener: Arc<str>,
+}
+
+impl Open {
+    pub(super) fn new(metrics: &Arc<Metrics>, listener: &Arc<str>) -> Self {
+        metrics.connections(listener, 1);
+        Self { metrics: Arc::clone(metrics), listener: Arc::clone(listener) }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.metrics.connections(&self.listener, -1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// Scenario: clients take more connections than one gets, over addresses of one network and of others, and end some.
+    /// Guarantees: a share is one of /32 and /64, it is free again at once, and nothing of a client stays behind.
+    #[test]
+    fn a_client_has_a_share() {
+        let connections = Connections::new(10, 2);
+        let first = connections.enter(ip("192.0.2.1")).unwrap();
+        let second = connections.enter(ip("::ffff:192.0.2.1")).unwrap();
+        assert!(connections.enter(ip("192.0.2.1")).is_none());
+        assert!(connections.enter(ip("192.0.2.2")).is_some());
+        let six = [connections.enter(ip("2001:db8::1")), connections.enter(ip("2001:db8::2"))];
+        assert!(connections.enter(ip("2001:db8::ffff:3")).is_none());
+        drop(first);
+        assert!(connections.enter(ip("192.0.2.1")).is_some());
+        drop((second, six));
+        assert!(connections.table().clients.is_empty());
+        let all = Connections::new(10, 0);
+        let many: Vec<_> = (0..100).map(|_| all.enter(ip("192.0.2.1"))).collect();
+        assert!(many.iter().all(Option::is_some));
+    }
+}
