@@ -30,6 +30,7 @@ mod explain;
 mod fuzzed;
 mod gate;
 mod guard;
+mod hostile;
 mod identity;
 mod limits;
 mod oidc;
