@@ -2,9 +2,14 @@
 //! that it takes, and what a well-behaved sender notices of it. `SPANGATE_HOSTILE=full` makes the attacks long and
 //! prints a row of figures for each (`--nocapture --test-threads 1`); `SPANGATE_HOSTILE_BINARY` names a release build.
 
+mod bodies;
 mod floods;
 mod frames;
 mod good;
+mod heads;
 mod scene;
+mod slow;
+mod smuggling;
+mod tokens;
 mod usage;
 mod wire;

@@ -11,13 +11,13 @@ use super::{
 };
 
 /// Tokens of nobody.
-const BAD: (&str, &str) = ("glrt-nobody", "glcbt-nobody");
+pub(super) const BAD: (&str, &str) = ("glrt-nobody", "glcbt-nobody");
 
 /// Frames in one write.
 const MANY: u32 = 50;
 
 /// A write of as many frames as make sense, by their number on the connection.
-fn many(number: u32, one: impl Fn(u32) -> Vec<u8>) -> (usize, Vec<u8>) {
+pub(super) fn many(number: u32, one: impl Fn(u32) -> Vec<u8>) -> (usize, Vec<u8>) {
     let first = number * MANY;
     (usize::try_from(MANY).unwrap(), (first..first + MANY).flat_map(one).collect())
 }
