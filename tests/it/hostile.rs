@@ -3,6 +3,7 @@
 //! prints a row of figures for each (`--nocapture --test-threads 1`); `SPANGATE_HOSTILE_BINARY` names a release build.
 
 mod bodies;
+mod flapping;
 mod floods;
 mod frames;
 mod good;
@@ -10,6 +11,7 @@ mod heads;
 mod scene;
 mod slow;
 mod smuggling;
+mod soak;
 mod tokens;
 mod usage;
 mod wire;

@@ -138,14 +138,6 @@ impl Line {
     pub(super) fn is_ended(&self) -> bool {
         self.is_ended.load(Ordering::Relaxed)
     }
-
-    /// Waits until the gateway ends it; false when it did not within the attack's time.
-    pub(super) async fn end(&self) -> bool {
-        while !self.is_ended() && Instant::now() < self.until {
-            sleep(Duration::from_millis(5)).await;
-        }
-        self.is_ended()
-    }
 }
 
 impl Drop for Line {
