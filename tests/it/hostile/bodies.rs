@@ -120,5 +120,5 @@ async fn grpc_lies() {
         })
         .await;
     figures.assert_bounded();
-    assert_eq!(scene.collector.count(), scene.accepted().await, "only good exports arrive");
+    scene.assert_only_good_arrives().await;
 }

@@ -2,7 +2,6 @@
 //! the figures of both. The attacker has a thread of its own, so that the good sender does not wait for it.
 
 use std::{
-    io::Write as _,
     net::SocketAddr,
     sync::{
         Arc, Once,
@@ -145,11 +144,11 @@ impl Scene {
         kind.send(to, &self.job, times.calibration / 2).await;
         let before = usage.cpu();
         let bytes = kind.send(to, &self.job, times.calibration).await;
-        let good_byte = (usage.cpu() - before).as_secs_f64() / as_f64(bytes);
+        let good_byte = usage.cpu().saturating_sub(before).as_secs_f64() / as_f64(bytes);
 
         let before = usage.cpu();
         let quiet = Good::send(to, &self.job, self.rate, times.quiet).await;
-        let quiet_cpu = (usage.cpu() - before).as_secs_f64() / times.quiet.as_secs_f64();
+        let quiet_cpu = usage.cpu().saturating_sub(before).as_secs_f64() / times.quiet.as_secs_f64();
 
         let tally = Arc::new(Tally::default());
         let (memory, before, began) = (usage.memory(), usage.cpu(), Instant::now());
@@ -166,7 +165,8 @@ impl Scene {
         let beside = Good::send(to, &self.job, self.rate, times.attack).await;
         // Those at the end wait for nobody's latency.
         tokio::task::spawn_blocking(move || attacker.join()).await.unwrap().unwrap();
-        let cpu = (usage.cpu() - before).as_secs_f64() - quiet_cpu * began.elapsed().as_secs_f64();
+        let cpu =
+            usage.cpu().saturating_sub(before).as_secs_f64() - quiet_cpu * began.elapsed().as_secs_f64();
         let figures = Figures {
             name,
             kind,
@@ -197,9 +197,11 @@ impl Scene {
         }
     }
 
-    /// How many exports the gateway passed on.
-    pub(super) async fn accepted(&self) -> usize {
-        self.metrics().await.sum("spangate_requests_total", &[("outcome", "ok")]) as usize
+    /// Nothing reached the collector but what the good sender sent, and was told so.
+    pub(super) async fn assert_only_good_arrives(&self) {
+        let accepted = self.metrics().await.sum("spangate_requests_total", &[("outcome", "ok")]);
+        let arrived = as_f64(self.collector.count() as u64);
+        assert!((arrived - accepted).abs() < 0.5, "{arrived} arrived, {accepted} were accepted");
     }
 
     pub(super) async fn metrics(&self) -> Samples {
@@ -316,9 +318,8 @@ const COLUMNS: &str = "| attack | MiB sent | attempts | connections | ended by t
 pub(super) fn print(line: &str) {
     static HEADS: Once = Once::new();
     if is_full() {
-        let mut out = std::io::stderr();
-        HEADS.call_once(|| writeln!(out, "{COLUMNS}").unwrap());
-        writeln!(std::io::stderr(), "{line}").unwrap();
+        HEADS.call_once(|| eprintln!("{COLUMNS}"));
+        eprintln!("{line}");
     }
 }
 

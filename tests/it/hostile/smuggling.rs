@@ -162,7 +162,7 @@ async fn smuggling_flood() {
         })
         .await;
     figures.assert_bounded();
-    assert_eq!(scene.collector.count(), scene.accepted().await, "only good exports arrive");
+    scene.assert_only_good_arrives().await;
 }
 
 async fn send_all(target: &Target, shapes: &[(&'static str, Vec<u8>)]) {

@@ -59,18 +59,13 @@ struct Plan {
 
 impl Plan {
     fn of_environment() -> Self {
-        let long = std::env::var(SECONDS).ok().map(|seconds| Duration::from_secs(seconds.parse().unwrap()));
         let csv = std::env::var(CSV).ok();
-        match long {
-            Some(length) => {
-                let [every, weather, reloads] = [5, 7, 15].map(Duration::from_secs);
-                Self { length, every, weather, reloads, csv }
-            }
-            None => {
-                let [length, every, weather, reloads] = [5_000, 250, 250, 700].map(Duration::from_millis);
-                Self { length, every, weather, reloads, csv }
-            }
-        }
+        let Ok(seconds) = std::env::var(SECONDS) else {
+            let [length, every, weather, reloads] = [5_000, 250, 250, 700].map(Duration::from_millis);
+            return Self { length, every, weather, reloads, csv };
+        };
+        let [every, weather, reloads] = [5, 7, 15].map(Duration::from_secs);
+        Self { length: Duration::from_secs(seconds.parse().unwrap()), every, weather, reloads, csv }
     }
 
     fn is_long(&self) -> bool {
@@ -198,7 +193,7 @@ impl Soak {
             let time = Duration::from_secs(3);
             let seen = self.load(rate, Instant::now() + time).await;
             let done = as_f64(seen.latencies.len() as u64) / time.as_secs_f64();
-            say(&format!("ramp: {rate:.0}/s offered, {done:.0}/s done, p99 {:.1} ms", seen.quantile(99)));
+            eprintln!("ramp: {rate:.0}/s offered, {done:.0}/s done, p99 {:.1} ms", seen.quantile(99));
             if done < rate * 0.9 || rate > 50_000.0 {
                 return done;
             }
@@ -327,10 +322,6 @@ fn slope(samples: &[(f64, Sample)]) -> f64 {
     over / under
 }
 
-fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").unwrap();
-}
-
 /// Scenario: good senders of every kind whose pairs and connections change all the time, while the configuration is
 /// reloaded and the authority and the collector fail in every way; then all of them leave.
 /// Guarantees: nobody is denied falsely, most exports arrive, and no connection, request, byte, descriptor or thread is
@@ -379,7 +370,7 @@ async fn soak() {
             writeln!(report, "{outcome}: {count}").unwrap();
         }
         writeln!(report, "{}\nbefore: {}\nafter:  {}", Sample::NAMES, before.row(), after.row()).unwrap();
-        say(&report);
+        eprintln!("{report}");
     }
     for denied in ["401", "403", "gRPC 16", "gRPC 7"] {
         assert_eq!(seen.count(denied), 0, "{denied}, to senders that are all good: {:?}", seen.outcomes);

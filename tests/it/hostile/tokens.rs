@@ -46,7 +46,7 @@ async fn bad_tokens() {
     // One question is the good sender's; a rate of 60 a minute lets 60 come at once and one a second after them.
     let most = 1 + 60 + 60 * minutes + u64::try_from(LINES).unwrap();
     assert!(scene.authority.count() as u64 <= most, "{} questions", scene.authority.count());
-    assert_eq!(scene.collector.count(), scene.accepted().await, "only good exports arrive");
+    scene.assert_only_good_arrives().await;
 }
 
 /// Writes batches of requests and counts the answers to them, which must all say no.

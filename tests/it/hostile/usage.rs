@@ -58,7 +58,9 @@ fn usage_is_seen() {
     let mut block = vec![1_u8; 64 << 20];
     assert!(usage.memory() >= memory + (32 << 20), "{memory}, then {}", usage.memory());
     while usage.cpu() < cpu + Duration::from_millis(20) {
-        block.iter_mut().for_each(|byte| *byte = byte.wrapping_mul(3));
+        for byte in &mut block {
+            *byte = byte.wrapping_mul(3);
+        }
     }
     assert!(usage.descriptors() >= 3 && usage.threads() >= 1);
 }
