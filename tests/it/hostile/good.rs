@@ -29,7 +29,7 @@ const LANES: u32 = 8;
 /// How late a timer may wake without anything having gone wrong.
 const TIMER_TICK: Duration = Duration::from_millis(2);
 
-/// Spans in an export.
+/// Spans in an export of the good sender.
 const SPANS: u64 = 8;
 
 /// What became of good exports.
@@ -114,11 +114,12 @@ impl Kind {
         }
     }
 
-    /// Sends exports one after another for `time`; the bytes that they were.
-    pub(super) async fn send(self, to: SocketAddr, job: &Job, time: Duration) -> u64 {
-        let body = Bytes::from(spans::export(job, SPANS).encode_to_vec());
+    /// Sends exports one after another for `time`: how many, and how many bytes.
+    pub(super) async fn send(self, to: SocketAddr, job: &Job, time: Duration) -> (u64, u64) {
+        // The smallest there is, as attacks are small: a byte of a long export costs much less.
+        let body = Bytes::from(spans::export(job, 1).encode_to_vec());
         let until = Instant::now() + time;
-        let mut bytes = 0;
+        let (mut count, mut bytes) = (0, 0);
         let connect = || async { TcpStream::connect(to).await.unwrap() };
         match self {
             Self::Http1 | Self::Http1Fresh => {
@@ -130,7 +131,7 @@ impl Kind {
                     }
                     stream.set_nodelay(true).unwrap();
                     stream.write_all(&request).await.unwrap();
-                    bytes += request.len();
+                    (count, bytes) = (count + 1, bytes + request.len());
                     assert_eq!(status(&mut stream).await, Some(200));
                 }
             }
@@ -145,7 +146,7 @@ impl Kind {
                     }
                     let request = http2(job, frames::stream(number), &body);
                     stream.write_all(&request).await.unwrap();
-                    bytes += request.len();
+                    (count, bytes) = (count + 1, bytes + request.len());
                     loop {
                         let (head, payload) = answers.next(&mut stream).await.unwrap();
                         if head.kind == frames::HEADERS {
@@ -159,7 +160,7 @@ impl Kind {
                 }
             }
         }
-        u64::try_from(bytes).unwrap()
+        (count, u64::try_from(bytes).unwrap())
     }
 }
 

@@ -143,8 +143,9 @@ impl Scene {
         // The first answers are slow: files, caches and connections to the collector are new.
         kind.send(to, &self.job, times.calibration / 2).await;
         let before = usage.cpu();
-        let bytes = kind.send(to, &self.job, times.calibration).await;
-        let good_byte = usage.cpu().saturating_sub(before).as_secs_f64() / as_f64(bytes);
+        let (count, bytes) = kind.send(to, &self.job, times.calibration).await;
+        let good = usage.cpu().saturating_sub(before).as_secs_f64();
+        let (good_byte, good_request) = (good / as_f64(bytes), good / as_f64(count));
 
         let before = usage.cpu();
         let quiet = Good::send(to, &self.job, self.rate, times.quiet).await;
@@ -173,6 +174,7 @@ impl Scene {
             growth: watch.stop().await.saturating_sub(memory),
             cpu: cpu.max(0.0),
             good_byte,
+            good_request,
             quiet: quiet.p99(),
             beside: beside.p99(),
             sent: beside.latencies.len(),
@@ -250,6 +252,8 @@ pub(super) struct Figures {
     cpu: f64,
     /// CPU seconds for one byte of good traffic of the kind.
     good_byte: f64,
+    /// The same for one whole request of it.
+    good_request: f64,
     quiet: Duration,
     beside: Duration,
     sent: usize,
@@ -275,7 +279,10 @@ impl Figures {
         assert!(self.refused.is_empty(), "{name}: good exports were refused: {:?}", self.refused);
         let room = bytes * AMPLIFICATION + open * connection + ALLOCATOR;
         assert!(*growth <= room, "{name}: {growth} bytes of memory for {bytes} bytes: {self:?}");
-        let room = as_f64(bytes * AMPLIFICATION) * self.good_byte + NOISE.as_secs_f64();
+        // A connection that brings hardly a byte is worth a good request: it has to be accepted and ended all the same.
+        let worth =
+            as_f64(bytes) * self.good_byte + as_f64(Tally::get(&self.tally.lines)) * self.good_request;
+        let room = worth * as_f64(AMPLIFICATION) + NOISE.as_secs_f64();
         assert!(*cpu <= room, "{name}: {cpu} s of CPU, {room} would be in bounds: {self:?}");
         // Other work on the machine delays good exports too; what an attack may not do is stop them.
         let late = (self.quiet * 50).max(Duration::from_secs(3));
@@ -289,17 +296,19 @@ impl Figures {
         let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
         let get = |count| Tally::get(count);
         let row = format!(
-            "| {} | {:.2} | {} | {} | {} | {:.1} | {:.2} | {:.2} | {:.1} ({}) | {:.2} | {:.2} | {:.1} | {} of {} |",
+            "| {} | {:.2} | {} | {} | {} | {:.1} | {:.0} | {:.2} | {:.2} | {:.1} ({}) | {:.1} | {:.2} | {:.2} | {:.1} | {} of {} |",
             self.name,
             mib(bytes),
             get(&self.tally.units),
             get(&self.tally.lines),
             get(&self.tally.ended),
             mib(as_f64(self.growth)),
+            as_f64(self.growth) / 1024.0 / as_f64(get(&self.tally.most_open).max(1)),
             self.cpu,
             as_f64(self.growth) / bytes,
             self.cpu / bytes / self.good_byte,
             self.kind.name(),
+            self.cpu / as_f64(get(&self.tally.lines).max(1)) / self.good_request,
             milliseconds(self.quiet),
             milliseconds(self.beside),
             self.beside.as_secs_f64() / self.quiet.as_secs_f64(),
@@ -311,8 +320,8 @@ impl Figures {
 }
 
 /// The heads of the rows' columns.
-const COLUMNS: &str = "| attack | MiB sent | attempts | connections | ended by the gateway | RSS growth, MiB | CPU s | memory, x bytes | CPU, x good byte (of) | p99 quiet, ms | p99 beside, ms | ratio | good refused |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|";
+const COLUMNS: &str = "| attack | MiB sent | attempts | connections | ended by the gateway | RSS growth, MiB | KiB an open connection | CPU s | memory, x bytes | CPU, x good byte (of) | CPU a connection, x good request | p99 quiet, ms | p99 beside, ms | ratio | good refused |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
 /// Prints a line, where figures are wanted; the heads of the columns stand before the first one.
 pub(super) fn print(line: &str) {
