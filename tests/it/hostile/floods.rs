@@ -13,6 +13,9 @@ use super::{
 /// Tokens of nobody.
 pub(super) const BAD: (&str, &str) = ("glrt-nobody", "glcbt-nobody");
 
+/// What is wrong on a stream.
+type Fault = fn(u32) -> Vec<u8>;
+
 /// Frames in one write.
 const MANY: u32 = 50;
 
@@ -51,7 +54,7 @@ async fn rapid_reset() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn made_you_reset() {
     let scene = Scene::start().await;
-    let faults: [(&str, fn(u32) -> Vec<u8>); 4] = [
+    let faults: [(&str, Fault); 4] = [
         ("MadeYouReset: no increment", |stream| frame(WINDOW_UPDATE, 0, stream, &0_u32.to_be_bytes())),
         ("MadeYouReset: window overflow", |stream| {
             frame(WINDOW_UPDATE, 0, stream, &(u32::MAX >> 1).to_be_bytes())
