@@ -86,11 +86,11 @@ async fn slow_bodies() {
 }
 
 /// The most that a connection may take whose head does not end: hyper's buffers for it and for an answer.
-const LARGEST_HEAD: u64 = 64 << 10;
+const LARGEST_HEAD: u64 = 48 << 10;
 
 /// The most that a proven sender's open upload may take besides its bytes: the connection, a request that is under way,
 /// and the first pages of a buffer for the length that it announced.
-const LARGEST_UPLOAD: u64 = 80 << 10;
+const LARGEST_UPLOAD: u64 = 64 << 10;
 
 /// Scenario: 10,000 (in a short run 300) HTTP/2 connections under TLS that nobody uses, and 1,000 good exports a second
 /// (150) beside them.
