@@ -129,6 +129,7 @@ impl Gateway {
         let deadline = arrival.at.checked_add(self.settings.deadline).unwrap_or(arrival.at);
         let route = route::route(arrival.head, &arrival.rules.signals)?;
         notes.route = Some(route);
+        route::host(arrival.head)?;
         let identity = self.identify(arrival, body, deadline).await?;
         arrival.peer.admit();
         notes.client = trust::name(&identity);

@@ -3,7 +3,7 @@
 
 use http::{
     HeaderMap, HeaderName, Method, Version,
-    header::{CONTENT_ENCODING, CONTENT_TYPE},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HOST},
     request::Parts,
 };
 
@@ -96,6 +96,22 @@ pub fn route(parts: &Parts, signals: &[Signal]) -> Result<Route, Rejection> {
         _ => return Err(Rejection::MediaType),
     };
     Ok(Route { signal, protocol, encoding: Some(content_encoding(&parts.headers)?) })
+}
+
+/// HTTP/1.1 wants exactly one `Host`: without one, or with two, whoever stands in between may read another one than we.
+///
+/// Source: RFC 9112, section 3.2.
+///
+/// # Errors
+/// [`Rejection::Malformed`].
+pub fn host(parts: &Parts) -> Result<(), Rejection> {
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => {}
+        (None, _) if parts.version == Version::HTTP_11 => {}
+        _ => return Ok(()),
+    }
+    Err(Rejection::Malformed("an HTTP/1.1 request has one Host field".into()))
 }
 
 /// A second content type makes the type unknown: two readers could each take another one.

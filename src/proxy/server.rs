@@ -254,7 +254,8 @@ where
         let handshake = Box::pin(async move {
             // A probe that only connects has no handshake that could fail.
             match stream.peek(&mut [0]).await {
-                Ok(1..) => acceptor.accept(stream).await.map(Some),
+                // Boxed, because every future that it is handed on to has room for it, at once and for good.
+                Ok(1..) => acceptor.accept(stream).await.map(|stream| Some(Box::new(stream))),
                 _ => Ok(None),
             }
         });

@@ -31,6 +31,7 @@ mod explain;
 mod fuzzed;
 mod gate;
 mod guard;
+mod hostile;
 mod identity;
 mod limit_levels;
 mod limits;

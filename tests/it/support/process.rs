@@ -70,7 +70,12 @@ impl Spangate {
         self.addresses["admin"]
     }
 
-    /// The number of the process.
+    /// The listener of this name.
+    pub(crate) fn listener(&self, name: &str) -> SocketAddr {
+        self.addresses[name]
+    }
+
+    /// Its process id, under which the kernel tells what it uses.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -124,9 +129,13 @@ impl Drop for Spangate {
     }
 }
 
+/// Names another build than the tests' own, so that figures can be taken of a release build.
+const BINARY: &str = "SPANGATE_HOSTILE_BINARY";
+
 /// The real binary, with nothing of what the developer's own shell overrides.
 fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_spangate"));
+    let binary = std::env::var_os(BINARY).unwrap_or_else(|| env!("CARGO_BIN_EXE_spangate").into());
+    let mut command = Command::new(binary);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SPANGATE_")) {
         command.env_remove(name);
     }

@@ -1,0 +1,213 @@
+//! The well-behaved sender beside an attack: exports at a steady rate whose latency counts from the moment at which
+//! each was due. And the same kind of export as raw bytes, to learn what a byte of good traffic costs.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use prost::Message as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{sleep_until, timeout},
+};
+
+use super::frames::{self, Block, Frames, frame};
+use crate::support::{
+    client::{Export, Form, PATIENCE, Wire},
+    job::Job,
+    session::Session,
+    spans,
+};
+
+/// Connections of the good sender.
+const LANES: u32 = 8;
+
+/// How late a timer may wake without anything having gone wrong.
+const TIMER_TICK: Duration = Duration::from_millis(2);
+
+/// Spans in an export of the good sender.
+const SPANS: u64 = 8;
+
+/// What became of good exports.
+#[derive(Debug, Default)]
+pub(super) struct Good {
+    /// Sorted.
+    pub(super) latencies: Vec<Duration>,
+    /// Everything but a 200.
+    pub(super) refused: Vec<String>,
+}
+
+impl Good {
+    /// The 99th percentile.
+    pub(super) fn p99(&self) -> Duration {
+        self.latencies[self.latencies.len() * 99 / 100]
+    }
+
+    /// Sends `rate` exports a second for `time`.
+    pub(super) async fn send(to: SocketAddr, job: &Job, rate: u32, time: Duration) -> Self {
+        let export = &Export::of(Form::Protobuf, job, &spans::export(job, SPANS));
+        let step = Duration::from_secs(1) / rate;
+        let count = u32::try_from(time.as_millis() * u128::from(rate) / 1000).unwrap();
+        let start = Instant::now() + Duration::from_millis(20);
+        let lanes = (0..LANES).map(|lane| async move {
+            let mut good = Self::default();
+            let mut session = None;
+            for turn in (lane..count).step_by(usize::try_from(LANES).unwrap()) {
+                let due = start + step * turn;
+                sleep_until(due.into()).await;
+                let late = due.elapsed();
+                let sent = Instant::now();
+                let answer = timeout(PATIENCE, exchange(&mut session, to, export)).await;
+                match answer.unwrap_or_else(|_| Err("no answer in time".into())) {
+                    Ok(200) => {}
+                    Ok(status) => good.refused.push(status.to_string()),
+                    Err(problem) => {
+                        session = None;
+                        good.refused.push(problem);
+                    }
+                }
+                // A timer wakes late by up to its tick: only a longer delay is a queue.
+                let queued = if late > TIMER_TICK { late } else { Duration::ZERO };
+                good.latencies.push(sent.elapsed() + queued);
+            }
+            good
+        });
+        let mut all = Self::default();
+        for good in join_all(lanes).await {
+            all.latencies.extend(good.latencies);
+            all.refused.extend(good.refused);
+        }
+        all.latencies.sort_unstable();
+        all
+    }
+}
+
+async fn exchange(session: &mut Option<Session>, to: SocketAddr, export: &Export) -> Result<u16, String> {
+    let open = match session {
+        Some(open) => open,
+        None => session.insert(Session::open(&Wire::Http1, to).await?),
+    };
+    open.exchange(export).await.map(|answer| answer.status)
+}
+
+/// What good traffic an attack is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// HTTP/1.1 on connections that are kept.
+    Http1,
+    /// HTTP/1.1 with a connection for each request.
+    Http1Fresh,
+    /// HTTP/2 on a connection that is kept.
+    Http2,
+}
+
+impl Kind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "HTTP/1.1",
+            Self::Http1Fresh => "HTTP/1.1, new connections",
+            Self::Http2 => "HTTP/2",
+        }
+    }
+
+    /// Sends exports one after another for `time`: how many, and how many bytes.
+    pub(super) async fn send(self, to: SocketAddr, job: &Job, time: Duration) -> (u64, u64) {
+        // The smallest there is, as attacks are small: a byte of a long export costs much less.
+        let body = Bytes::from(spans::export(job, 1).encode_to_vec());
+        let until = Instant::now() + time;
+        let (mut count, mut bytes) = (0, 0);
+        let connect = || async { TcpStream::connect(to).await.unwrap() };
+        match self {
+            Self::Http1 | Self::Http1Fresh => {
+                let request = http1(job, &body);
+                let mut stream = connect().await;
+                while Instant::now() < until {
+                    if self == Self::Http1Fresh {
+                        stream = connect().await;
+                    }
+                    stream.set_nodelay(true).unwrap();
+                    stream.write_all(&request).await.unwrap();
+                    (count, bytes) = (count + 1, bytes + request.len());
+                    assert_eq!(status(&mut stream).await, Some(200));
+                }
+            }
+            Self::Http2 => {
+                let mut stream = connect().await;
+                stream.set_nodelay(true).unwrap();
+                stream.write_all(&frames::hello()).await.unwrap();
+                let mut answers = Frames::default();
+                for number in 0.. {
+                    if Instant::now() >= until {
+                        break;
+                    }
+                    let request = http2(job, frames::stream(number), &body);
+                    stream.write_all(&request).await.unwrap();
+                    (count, bytes) = (count + 1, bytes + request.len());
+                    loop {
+                        let (head, payload) = answers.next(&mut stream).await.unwrap();
+                        if head.kind == frames::HEADERS {
+                            // `:status 200` of the static table.
+                            assert_eq!(payload[0], 0x88, "{payload:?}");
+                        }
+                        if head.ends(frames::stream(number)) {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        (count, u64::try_from(bytes).unwrap())
+    }
+}
+
+/// The head of an export over HTTP/1.1, with what else is given.
+pub(super) fn head(runner_token: &str, job_token: &str, more: &str) -> String {
+    format!(
+        "POST /v1/traces HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/x-protobuf\r\n\
+         Runner-Token: {runner_token}\r\nJob-Token: {job_token}\r\n{more}\r\n"
+    )
+}
+
+/// A whole export over HTTP/1.1.
+pub(super) fn http1(job: &Job, body: &[u8]) -> Vec<u8> {
+    let length = format!("Content-Length: {}\r\n", body.len());
+    [head(&job.runner_token, &job.job_token, &length).as_bytes(), body].concat()
+}
+
+/// The header block of an export over HTTP/2.
+pub(super) fn block(runner_token: &str, job_token: &str) -> Block {
+    Block::post("/v1/traces")
+        .literal("content-type", "application/x-protobuf")
+        .literal("runner-token", runner_token)
+        .literal("job-token", job_token)
+}
+
+/// A whole export over HTTP/2.
+pub(super) fn http2(job: &Job, stream: u32, body: &[u8]) -> Vec<u8> {
+    let block = block(&job.runner_token, &job.job_token);
+    let mut bytes = frame(frames::HEADERS, frames::END_HEADERS, stream, &block.0);
+    bytes.extend(frame(frames::DATA, frames::END_STREAM, stream, body));
+    bytes
+}
+
+/// The status of an HTTP/1.1 answer, which is read to its end; `None` when there is none.
+pub(super) async fn status(stream: &mut TcpStream) -> Option<u16> {
+    let mut seen = Vec::new();
+    loop {
+        if let Some(end) = seen.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&seen[..end]).to_ascii_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let whole = end + 4 + length.map_or(0, |length| length.parse::<usize>().unwrap());
+            if seen.len() >= whole {
+                return head.split(' ').nth(1)?.parse().ok();
+            }
+        }
+        if matches!(stream.read_buf(&mut seen).await, Ok(0) | Err(_)) {
+            return None;
+        }
+    }
+}
