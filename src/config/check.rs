@@ -3,6 +3,7 @@
 
 mod authority;
 mod oidc;
+mod store;
 
 use std::{
     collections::BTreeSet,
@@ -102,6 +103,7 @@ impl Config {
         oidc::oidc(self, &mut problems);
         cache(self, &mut problems);
         limits(self, &mut problems);
+        store::check(self, &mut problems);
         attributes(self, &mut problems);
         intake(self, &mut problems);
         collector(self, &mut problems);

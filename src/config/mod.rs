@@ -13,6 +13,7 @@ mod oidc;
 mod outlets;
 mod read;
 mod rules;
+mod store;
 mod substitute;
 mod tree;
 mod trusted;
@@ -31,6 +32,8 @@ pub use rules::{
     AlsoStrip, AttributeSet, Attributes, AttributesMode, Limits, Mode, PerClientFailures, PerJob, PerRunner,
     Protected, Traces,
 };
+
+pub use store::{Store, StoreType, Topology};
 
 use settings::settings;
 

@@ -6,6 +6,7 @@
 mod bucket;
 pub mod failures;
 pub mod local;
+pub mod shared;
 
 use std::{fmt, time::Duration};
 

@@ -74,6 +74,12 @@ fn touch_all(metrics: &Metrics, listeners: usize) {
             metrics.limit_decision(limit, decision);
         }
     }
+    metrics.limit_store(true, 4);
+    for outcome in ["ok", "timeout", "error"] {
+        metrics.limit_store_request(outcome, duration);
+    }
+    metrics.limit_store_untold(2);
+    metrics.limit_store_denial();
     metrics.attributes_stripped(3);
     metrics.unknown_fields_dropped(4);
     for endpoint in 0..2 * MAX_ENDPOINTS {
