@@ -88,7 +88,7 @@ impl Prepared {
     /// Puts in force what the gateways share, and hands over the new one.
     pub(super) fn take_over(self, lasting: &Lasting) -> Built {
         let config = &self.built.config;
-        lasting.limits.reconfigure(&config.limits, config.traces.max_spans_per_job);
+        lasting.limits.reconfigure(config);
         lasting.failures.reconfigure(&config.limits.per_client_failures);
         if let (Some(Authority::Gitlab { cached, .. }), Some(guarded)) =
             (&self.built.authority, self.ask_anew)
@@ -104,11 +104,10 @@ impl Lasting {
         /// Log lines a second for one kind of refusal.
         const LINES_PER_SECOND: u32 = 5;
 
-        let max_spans = config.traces.max_spans_per_job;
         Self {
             digester: Arc::new(Digester::random()),
-            limits: Arc::new(Local::new(&config.limits, max_spans, Arc::clone(&metrics))),
-            failures: Arc::new(Failures::new(&config.limits.per_client_failures, Arc::clone(&metrics))),
+            limits: Arc::new(Local::new(config, &metrics)),
+            failures: Arc::new(Failures::new(&config.limits.per_client_failures, &metrics)),
             in_flight: InFlight::metered(config.intake.max_in_flight_bytes.0, Arc::clone(&metrics)),
             log_cap: Arc::new(RateCap::new(LINES_PER_SECOND)),
             metrics,

@@ -24,7 +24,9 @@ pub(super) struct Operator {
 
 impl Operations for Operator {
     fn render(&self) -> String {
-        self.gateway.load().validator.record_entries();
+        let gateway = self.gateway.load();
+        gateway.validator.record_entries();
+        gateway.limits.record();
         self.metrics.render()
     }
 

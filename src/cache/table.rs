@@ -13,7 +13,7 @@ use std::{
     hash::{BuildHasher, Hash, RandomState},
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -39,8 +39,12 @@ pub(crate) struct Table<K, V, S = RandomState> {
     turn: AtomicUsize,
     max: usize,
     max_weight: usize,
-    idle: u32,
+    idle: AtomicU32,
+    /// Hears of each value that has to make room before its time.
+    pushed_out: Option<PushedOut<V>>,
 }
+
+type PushedOut<V> = Box<dyn Fn(&V) + Send + Sync>;
 
 struct Shard<K, V, S> {
     slots: HashMap<K, Slot<V>, S>,
@@ -58,6 +62,11 @@ fn tick(nanos: u64) -> u32 {
     u32::try_from(nanos >> 27).unwrap_or(u32::MAX)
 }
 
+/// Rounded up.
+fn ticks(time: Duration) -> u32 {
+    tick(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)).saturating_add(1)
+}
+
 impl<K: Hash + Eq, V, S: BuildHasher + Clone + Default> Table<K, V, S> {
     /// A table of at most `max` values, each of which is forgotten some time after it was not touched
     /// for `idle`, and never sooner unless the table is full. Times are nanoseconds since any fixed moment, never going back.
@@ -73,7 +82,8 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone + Default> Table<K, V, S> {
             turn: AtomicUsize::new(0),
             max,
             max_weight: usize::MAX,
-            idle: tick(u64::try_from(idle.as_nanos()).unwrap_or(u64::MAX)).saturating_add(1),
+            idle: AtomicU32::new(ticks(idle)),
+            pushed_out: None,
             hasher,
         }
     }
@@ -85,6 +95,17 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone + Default> Table<K, V, S> {
     /// The same table with another bound beside the one on the number: on the weights of all values together.
     pub(crate) fn with_max_weight(self, max_weight: usize) -> Self {
         Self { max_weight, ..self }
+    }
+
+    /// The same table, which tells of each value that makes room for others, with the lock of its shard held; not of
+    /// those that were idle for their time.
+    pub(crate) fn telling(self, pushed_out: impl Fn(&V) + Send + Sync + 'static) -> Self {
+        Self { pushed_out: Some(Box::new(pushed_out)), ..self }
+    }
+
+    /// Another time after which untouched values are forgotten.
+    pub(crate) fn set_idle(&self, idle: Duration) {
+        self.idle.store(ticks(idle), Ordering::Relaxed);
     }
 
     /// Works on the value of a key, made new if there is none.
@@ -109,6 +130,18 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone + Default> Table<K, V, S> {
         let slot = shard.slots.get_mut(key)?;
         slot.used = tick(now);
         Some(work(&mut slot.value))
+    }
+
+    /// Works on the value of a key if there is one, which goes where the answer is `false`.
+    pub(crate) fn retain_existing(&self, key: &K, now: u64, work: impl FnOnce(&mut V) -> bool) {
+        let mut shard = self.shard(key);
+        let Some(slot) = shard.slots.get_mut(key) else { return };
+        slot.used = tick(now);
+        if !work(&mut slot.value)
+            && let Some(slot) = shard.slots.remove(key)
+        {
+            self.subtract(1, slot.weight as usize);
+        }
     }
 
     /// Puts a value in the place of whatever the key had. `weight` counts towards the bound on weights;
@@ -222,6 +255,9 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone + Default> Table<K, V, S> {
         self.retain(shard, |slot| {
             let goes = slot.used < last || (slot.used == last && same > 0);
             same = same.saturating_sub(usize::from(goes && slot.used == last));
+            if let (true, Some(pushed_out)) = (goes, &self.pushed_out) {
+                pushed_out(&slot.value);
+            }
             !goes
         });
     }
@@ -230,8 +266,9 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone + Default> Table<K, V, S> {
         if now < shard.next_sweep {
             return;
         }
-        shard.next_sweep = now.saturating_add(self.idle.div_ceil(2));
-        self.retain(shard, |slot| now.saturating_sub(slot.used) <= self.idle);
+        let idle = self.idle.load(Ordering::Relaxed);
+        shard.next_sweep = now.saturating_add(idle.div_ceil(2));
+        self.retain(shard, |slot| now.saturating_sub(slot.used) <= idle);
         if shard.slots.len() < shard.slots.capacity() / 4 {
             shard.slots.shrink_to_fit();
         }

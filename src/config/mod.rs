@@ -29,8 +29,8 @@ pub use load::{Mistake, Mistakes};
 pub use oidc::{ClaimPath, Fact, KeyOrigin, Oidc, OidcProvider, SignatureAlgorithm};
 pub use outlets::{ClientTls, Collector, Log, LogFormat, LogLevel, Protocol};
 pub use rules::{
-    AlsoStrip, AttributeSet, Attributes, AttributesMode, Limits, Mode, PerClientFailures, PerJob, PerRunner,
-    Protected, Traces,
+    AlsoStrip, AttributeSet, Attributes, AttributesMode, LevelRates, Limits, Mode, PerClientFailures, PerJob,
+    PerRunner, Protected, Traces,
 };
 
 pub use store::{Store, StoreType, Topology};

@@ -19,8 +19,15 @@ settings! {
         max_spans_per_job: u64 = 1000;
     }
 
-    /// Rates, each with a mode of its own: enforce (refuse), shadow (only count) or off.
+    /// Rates, each level with a mode of its own: enforce (refuse), shadow (only count) or off. A request is charged on
+    /// all levels or on none.
     pub struct Limits {
+        /// All requests of all senders.
+        global: LevelRates = LevelRates::default(), holds LevelRates;
+        /// All requests on one listener, each listener by itself.
+        per_listener: LevelRates = LevelRates::default(), holds LevelRates;
+        /// All requests of one project's jobs, where the authority tells the project.
+        per_project: LevelRates = LevelRates::default(), holds LevelRates;
         /// All requests with one runner token (which many runner managers may share).
         per_runner: PerRunner = PerRunner::default(), holds PerRunner;
         /// All requests of one job.
@@ -29,12 +36,33 @@ settings! {
         per_client_failures: PerClientFailures = PerClientFailures::default(), holds PerClientFailures;
         /// Where the state of limits is kept: by each replica for itself, or shared by all.
         store: Store = Store::default(), holds Store;
+        /// The HTTP status of whatever is refused for now, 429 or 503: some exporters never try again after a 429. gRPC has
+        /// RESOURCE_EXHAUSTED with a delay either way.
+        throttle_status: u16 = 429;
+    }
+
+    /// All requests of a level.
+    pub struct LevelRates {
+        /// Requests a second; 0: no limit.
+        requests_per_second: u32 = 0;
+        /// Spans a second; 0: no limit.
+        spans_per_second: u32 = 0;
+        /// Inflated bytes a second; 0: no limit.
+        bytes_per_second: ByteSize = ByteSize(0);
+        /// How many seconds' worth may come at once.
+        burst: Duration = Duration::from_secs(2), as "super::units::duration";
+        /// How strictly it holds: enforce, shadow or off.
+        mode: Mode = Mode::Enforce;
     }
 
     /// All requests with one runner token.
     pub struct PerRunner {
         /// Requests a second.
         requests_per_second: u32 = 2000;
+        /// Spans a second; 0: no limit.
+        spans_per_second: u32 = 0;
+        /// Inflated bytes a second; 0: no limit.
+        bytes_per_second: ByteSize = ByteSize(0);
         /// How many seconds' worth may come at once.
         burst: Duration = Duration::from_secs(1), as "super::units::duration";
         /// How strictly it holds: enforce, shadow or off.
@@ -59,6 +87,9 @@ settings! {
     pub struct PerClientFailures {
         /// Failures a minute; as many may come at once.
         per_minute: u32 = 60;
+        /// Most attempts with tokens that are not known yet that may wait for the authority at once. It is the bound for an
+        /// address without failures; with half of `per_minute` used up it is half of this.
+        max_in_flight: u32 = 512;
         /// How strictly it holds: enforce, shadow or off.
         mode: Mode = Mode::Enforce;
     }

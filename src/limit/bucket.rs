@@ -1,5 +1,5 @@
-//! One rate: governor's GCRA over a state that its owner keeps, so that what was taken can be given
-//! back, and so that rates can change under a state that stays. It knows no keys and no modes.
+//! One rate: GCRA over a state that its owner keeps, so that what was taken can be given back, and so
+//! that rates can change under a state that stays. It knows no keys and no modes.
 //!
 //! A state is the nanosecond, counted from the owner's epoch, at which all that was taken will have
 //! come back; 0 is a full bucket. Whoever holds a state holds it alone (under a lock of the table).
@@ -7,45 +7,29 @@
 //! What costs more than the bucket holds passes when it is full, and leaves it in debt by the whole
 //! cost: one honest export must never fail for good, and over time the rate still holds.
 
-use std::{
-    cell::Cell,
-    hash::{Hash, Hasher},
-    num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
-use governor::{
-    Quota, RateLimiter,
-    clock::{Clock, Reference},
-    middleware::NoOpMiddleware,
-    nanos::Nanos,
-    state::StateStore,
-};
+use governor::clock::{Clock, Reference};
 
-/// governor counts a rate in whole nanoseconds a cell. Past this many cells a second, one cell
-/// stands for several units, so that rounding changes no rate by more than 0.05 %; a cost is
-/// rounded up to whole cells, at most a microsecond's worth.
+use super::Quota;
+
+/// A rate is counted in whole nanoseconds a cell. Past this many cells a second, one cell stands for
+/// several units, so that rounding changes no rate by more than 0.05 %; a cost is rounded up to
+/// whole cells, at most a microsecond's worth.
 const MAX_CELLS_PER_SECOND: u128 = 1_000_000;
 
-/// A burst or a debt in time (73 years) that leaves governor's sums of nanoseconds far from their end.
+/// A burst or a debt in time (73 years) that leaves sums of nanoseconds far from their end.
 const MAX_BURST_NANOS: u64 = u64::MAX / 8;
 
 /// What may be taken at a rate, with a burst.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Bucket {
-    /// `None` at a rate of zero: nothing ever passes.
-    limiter: Option<RateLimiter<State, InPlace, Shown, NoOpMiddleware<Nanos>>>,
-    shown: Shown,
-    /// Units in a cell.
+    /// Units in a cell; at least 1.
     cell: u64,
-    /// Cells that the full bucket holds.
-    burst: u32,
-    /// Nanoseconds until one cell has come back.
+    /// Nanoseconds until one cell has come back. 0 at a rate of zero: nothing ever passes.
     interval: u64,
+    /// Nanoseconds until the empty bucket is full.
+    capacity: u64,
 }
 
 /// What a bucket says to a cost.
@@ -65,109 +49,84 @@ impl Bucket {
         let cell = a_second.div_ceil(MAX_CELLS_PER_SECOND).max(1);
         let interval = per.saturating_mul(cell).saturating_add(rate >> 1).checked_div(rate).unwrap_or(0);
         let (cell, interval) = (narrow(cell), narrow(interval).min(MAX_BURST_NANOS));
-        let most = MAX_BURST_NANOS.checked_div(interval).unwrap_or(0);
-        let burst = u32::try_from(burst.div_ceil(cell.max(1)).min(most)).unwrap_or(u32::MAX).max(1);
-        let shown = Shown::default();
-        let limiter = Quota::with_period(Duration::from_nanos(interval)).map(|quota| {
-            // The limiter's own epoch is what the clock shows now, and that is 0: the owner's.
-            let quota = quota.allow_burst(NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN));
-            RateLimiter::new(quota, InPlace, shown.clone())
-        });
-        Self { limiter, shown, cell, burst, interval }
+        let burst = burst.div_ceil(cell.max(1)).max(1);
+        let capacity = burst.saturating_mul(interval).min(MAX_BURST_NANOS).max(interval);
+        Self { cell, interval, capacity }
     }
 
     /// Takes so many units at `now`, or leaves the state as it is.
     pub(super) fn take(&self, state: &mut u64, units: u64, now: u64) -> Word {
-        let cells = units.div_ceil(self.cell.max(1));
-        let Some(limiter) = &self.limiter else {
+        if self.interval == 0 {
             return Word::Wait(Duration::MAX);
-        };
-        let fitting = u32::try_from(cells).ok().filter(|cells| *cells <= self.burst);
-        let Some(fitting) = fitting else {
-            return self.overdraw(state, cells, now);
-        };
-        let Some(fitting) = NonZeroU32::new(fitting) else {
-            return Word::Taken;
-        };
-        self.shown.0.fetch_max(now, Ordering::Relaxed);
-        let held = State(Cell::new(*state));
-        match limiter.check_key_n(&held, fitting) {
-            Ok(Ok(())) => {
-                *state = held.0.get();
-                Word::Taken
-            }
-            Ok(Err(until)) => Word::Wait(until.wait_time_from(self.shown.now())),
-            Err(_too_many) => self.overdraw(state, cells, now),
         }
-    }
-
-    /// Takes more than the bucket holds, out of the full bucket only: the whole cost comes back at
-    /// the rate before anything passes again, which governor has no call for.
-    fn overdraw(&self, state: &mut u64, cells: u64, now: u64) -> Word {
-        match state.checked_sub(now) {
-            None | Some(0) => {
-                *state = now.saturating_add(self.time_of(cells));
-                Word::Taken
-            }
-            Some(left) => Word::Wait(Duration::from_nanos(left)),
+        if units == 0 {
+            return Word::Taken;
+        }
+        let cost = self.nanos_of(units);
+        let next = (*state).max(now).saturating_add(cost);
+        let owed = next.saturating_sub(now);
+        let most = if cost > self.capacity {
+            // More than it ever holds: out of the full bucket only. The whole cost comes back at the rate
+            // before anything passes again.
+            cost
+        } else {
+            self.capacity
+        };
+        if owed <= most {
+            *state = next;
+            Word::Taken
+        } else {
+            Word::Wait(Duration::from_nanos(owed.saturating_sub(most)))
         }
     }
 
     /// Gives back what was taken, debts too, at most to the full bucket: a state in the past is a
     /// full one.
     pub(super) fn give_back(&self, state: &mut u64, units: u64) {
-        let cells = units.div_ceil(self.cell.max(1));
-        *state = state.saturating_sub(self.time_of(cells));
+        *state = state.saturating_sub(self.nanos_of(units));
     }
 
-    /// Nanoseconds in which so many cells come back.
-    fn time_of(&self, cells: u64) -> u64 {
+    /// Takes so many units whatever is left, up to a debt of `most`.
+    pub(super) fn owe(&self, state: &mut u64, units: u64, now: u64, most: Duration) {
+        let most = narrow(most.as_nanos()).saturating_add(self.capacity);
+        let next = (*state).max(now).saturating_add(self.nanos_of(units));
+        *state = next.min(now.saturating_add(most)).max(*state);
+    }
+
+    /// Nanoseconds in which so many units come back.
+    pub(super) fn nanos_of(&self, units: u64) -> u64 {
+        // A division is what all the rest costs; most rates do without.
+        let cells = if self.cell <= 1 { units } else { units.div_ceil(self.cell) };
         cells.saturating_mul(self.interval).min(MAX_BURST_NANOS)
+    }
+
+    /// A state that another's advance may bring this one to: at most the empty bucket, never a debt.
+    pub(super) fn at_most_empty(&self, state: u64, now: u64) -> u64 {
+        state.min(now.saturating_add(self.capacity))
+    }
+
+    /// What it holds, in all and left at `now`.
+    pub(super) fn quota(&self, state: u64, now: u64) -> Quota {
+        let left = self.capacity.saturating_sub(state.saturating_sub(now));
+        Quota {
+            units: self.units_in(self.capacity),
+            window: Duration::from_nanos(self.capacity),
+            left: self.units_in(left),
+        }
+    }
+
+    /// Nanoseconds that the full bucket is worth.
+    pub(super) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    fn units_in(&self, nanos: u64) -> u64 {
+        nanos.checked_div(self.interval).unwrap_or(0).saturating_mul(self.cell)
     }
 }
 
 fn narrow(number: u128) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
-}
-
-/// The time that a limiter sees: the present as of the last use, which its owner read once for all
-/// limits of one charge. It starts at 0 and never goes back.
-#[derive(Clone, Debug, Default)]
-struct Shown(Arc<AtomicU64>);
-
-impl Clock for Shown {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        self.0.load(Ordering::Relaxed).into()
-    }
-}
-
-/// The state as governor's key: it asks for one that could be hashed, and never hashes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct State(Cell<u64>);
-
-impl Hash for State {
-    fn hash<H: Hasher>(&self, hasher: &mut H) {
-        self.0.get().hash(hasher);
-    }
-}
-
-/// Keeps nothing: the state stands in the key.
-#[derive(Debug)]
-struct InPlace;
-
-impl StateStore for InPlace {
-    type Key = State;
-
-    fn measure_and_replace<T, F, E>(&self, key: &State, measure: F) -> Result<T, E>
-    where
-        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
-    {
-        let (outcome, next) = measure(Some(key.0.get().into()))?;
-        key.0.set(next.into());
-        Ok(outcome)
-    }
 }
 
 /// Reads a clock as nanoseconds since this was made.
@@ -192,6 +151,10 @@ impl<C: Clock> Watch<C> {
 mod tests {
     use std::time::Duration;
 
+    use governor::{
+        Quota, RateLimiter,
+        clock::{Clock as _, FakeRelativeClock},
+    };
     use proptest::prelude::*;
 
     use super::{Bucket, Word};
@@ -310,6 +273,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Scenario: governor's limiter and ours, side by side under one clock: any rate and burst that governor can
+    /// tell in whole nanoseconds, any costs that fit into the burst, at any times.
+    /// Guarantees: the same word each time, and the same wait.
+    #[test]
+    fn governor_says_the_same() {
+        let quotas = (1_u32..1_000_000, 1_u32..5_000);
+        let uses = prop::collection::vec((1_u32..6_000, 0..SECOND / 50), 1..60);
+        proptest!(|((interval, burst) in quotas, uses in uses)| {
+            let clock = FakeRelativeClock::default();
+            let period = Duration::from_nanos(u64::from(interval) * 1_000);
+            let quota = Quota::with_period(period).unwrap().allow_burst(burst.try_into().unwrap());
+            let theirs = RateLimiter::direct_with_clock(quota, clock.clone());
+            let ours = Bucket::new(1, period, u64::from(burst));
+            let (mut state, mut now) = (0, 0);
+            for (cost, later) in uses {
+                clock.advance(Duration::from_nanos(later));
+                now += later;
+                let Ok(word) = theirs.check_n(cost.try_into().unwrap()) else { continue };
+                let word = word.map_or_else(|wait| Word::Wait(wait.wait_time_from(clock.now())), |()| Word::Taken);
+                prop_assert_eq!(ours.take(&mut state, u64::from(cost), now), word);
+            }
+        });
     }
 
     proptest! {

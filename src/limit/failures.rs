@@ -1,12 +1,14 @@
 //! Failed attempts per client address: the one limit before a sender is known. It charges failures
-//! only, and never asks who a sender is.
+//! only, and never asks who a sender is: what is known already does not come here.
 //!
-//! An address may stand for many senders behind one NAT, so a block must not lock out those who are
-//! known: a line that asks here passes what it knows of the credentials ([`Failures::check_unless`]),
-//! and a cached verdict goes through whatever the neighbours did.
+//! An attempt holds a place while it is under way ([`Attempt`]), because only its end says whether it
+//! failed. Places are many (`max_in_flight`) where nothing failed of late, so that a fleet that starts
+//! behind one NAT is let through, and as much fewer as failures have used up of the minute's budget. Of
+//! those that are under way more may fail than the budget has left: that is owed, and over time no
+//! address makes the authority say no more often than `per_minute`.
 //!
 //! Bounded by forgetting the idlest addresses first. Whoever owns more prefixes than are kept here
-//! gains nothing by that: each of them has a bucket of its own anyway.
+//! gains nothing by that: each of them has a budget of its own anyway.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -16,19 +18,23 @@ use governor::clock::{Clock, MonotonicClock};
 use crate::{
     cache::table::Table,
     config::{self, Mode},
-    metrics::Metrics,
+    metrics::{LimitCounts, Metrics},
 };
 
 use super::{
-    Limit,
+    Limit, Quota, Refusal,
     bucket::{Bucket, Watch, Word},
 };
 
 /// Most client prefixes that state is kept for.
 const MAX_PREFIXES: usize = 100_000;
 
-/// A bucket of one minute's failures is full again after a minute of silence.
-const IDLE: Duration = Duration::from_mins(2);
+/// The longest time for which failures that were under way together can be owed: by default that of all
+/// places, 8.5 minutes.
+const MAX_DEBT: Duration = Duration::from_mins(10);
+
+/// By then the longest debt is paid and a minute's budget is whole again.
+const IDLE: Duration = Duration::from_mins(12);
 
 /// The first hint to a blocked client; it doubles with each refusal. An OTLP exporter drops a batch
 /// whose hint passes its own time, so the hints stay within 2 to 15 s.
@@ -43,13 +49,15 @@ pub struct Failures<C: Clock = MonotonicClock> {
     rule: ArcSwap<Rule>,
     clients: Table<Prefix, Client>,
     watch: Watch<C>,
-    metrics: Arc<Metrics>,
+    /// Of [`Limit::ClientFailures`] and [`Limit::ClientInFlight`].
+    counts: [LimitCounts; 2],
 }
 
 #[derive(Debug)]
 struct Rule {
     mode: Mode,
     bucket: Bucket,
+    max_in_flight: u32,
 }
 
 /// What one sender can be assumed to own: an IPv4 address, or an IPv6 network of 64 bits.
@@ -64,23 +72,59 @@ struct Client {
     bucket: u64,
     /// Since the bucket was last full.
     refusals: u32,
+    in_flight: u32,
+}
+
+/// An attempt under way. Dropped, it gives back its place and costs nothing, whether it succeeded,
+/// nobody could tell, or the sender hung up.
+#[derive(Debug)]
+#[must_use = "an attempt that is dropped at once was none"]
+pub struct Attempt<'a, C: Clock = MonotonicClock> {
+    failures: &'a Failures<C>,
+    /// `None`: the limiter is off.
+    prefix: Option<Prefix>,
+}
+
+impl<C: Clock> Attempt<'_, C> {
+    /// The authority refused it, or nobody had to be asked.
+    pub fn fail(self) {
+        let Some(prefix) = self.prefix else { return };
+        let rule = self.failures.rule.load();
+        let now = self.failures.watch.now();
+        self.failures.clients.with(prefix, now, |client| {
+            rule.bucket.owe(&mut client.bucket, 1, now, MAX_DEBT);
+        });
+    }
+}
+
+impl<C: Clock> Drop for Attempt<'_, C> {
+    fn drop(&mut self) {
+        let Some(prefix) = self.prefix else { return };
+        let now = self.failures.watch.now();
+        // Who has nothing under way and nothing to pay is as good as unknown.
+        self.failures.clients.retain_existing(&prefix, now, |client| {
+            client.in_flight = client.in_flight.saturating_sub(1);
+            client.in_flight > 0 || client.bucket > now
+        });
+    }
 }
 
 impl Failures {
     /// A limiter as configured, with empty state.
     #[must_use]
-    pub fn new(config: &config::PerClientFailures, metrics: Arc<Metrics>) -> Self {
+    pub fn new(config: &config::PerClientFailures, metrics: &Metrics) -> Self {
         Self::with_clock(config, metrics, MonotonicClock)
     }
 }
 
 impl<C: Clock> Failures<C> {
-    fn with_clock(config: &config::PerClientFailures, metrics: Arc<Metrics>, clock: C) -> Self {
+    fn with_clock(config: &config::PerClientFailures, metrics: &Metrics, clock: C) -> Self {
         Self {
             rule: ArcSwap::from_pointee(Rule::new(config)),
             clients: Table::new(MAX_PREFIXES, IDLE),
             watch: Watch::new(clock),
-            metrics,
+            counts: [Limit::ClientFailures, Limit::ClientInFlight]
+                .map(|limit| metrics.limit_counts(limit.label())),
         }
     }
 
@@ -89,81 +133,90 @@ impl<C: Clock> Failures<C> {
         self.rule.store(Arc::new(Rule::new(config)));
     }
 
-    /// Whether a client may try.
+    /// Lets a client try with credentials that are not known yet.
     ///
     /// # Errors
     /// When to try again, 2 to 15 s, growing with each refusal, while the client's failures have
-    /// used up what a minute allows.
-    pub fn check(&self, client: IpAddr) -> Result<(), Duration> {
-        self.check_unless(client, || false)
-    }
-
-    /// Whether a client may try, where `known` (asked only of a blocked client) lets it pass.
-    ///
-    /// # Errors
-    /// As [`Self::check`].
-    pub fn check_unless(&self, client: IpAddr, known: impl FnOnce() -> bool) -> Result<(), Duration> {
-        let (word, result) = self.judge(client, known);
-        if let Some(word) = word {
-            self.metrics.limit_decision(Limit::ClientFailures.label(), word);
+    /// used up what a minute allows; 2 s while it has as much under way as it may.
+    pub fn admit(&self, client: IpAddr) -> Result<Attempt<'_, C>, Refusal> {
+        let rule = self.rule.load();
+        if rule.mode == Mode::Off {
+            return Ok(Attempt { failures: self, prefix: None });
         }
-        result
+        let (prefix, now) = (Prefix::from(client), self.watch.now());
+        let refusal = self.clients.with(prefix, now, |client| {
+            let refusal = rule.judge(client, now);
+            match &refusal {
+                // The growing hint is for those who are refused.
+                Some(refusal) if rule.mode == Mode::Enforce => {
+                    let blocked = u32::from(refusal.limit == Limit::ClientFailures);
+                    client.refusals = client.refusals.saturating_add(blocked);
+                }
+                _ => client.in_flight = client.in_flight.saturating_add(1),
+            }
+            refusal
+        });
+        let [failures, in_flight] = &self.counts;
+        let said = if rule.mode == Mode::Enforce { [0, 1, 0] } else { [0, 0, 1] };
+        match &refusal {
+            Some(Refusal { limit: Limit::ClientFailures, .. }) => failures.add(said),
+            Some(_) => in_flight.add(said),
+            None => [failures, in_flight].into_iter().for_each(|counts| counts.add([1, 0, 0])),
+        }
+        match refusal {
+            Some(refusal) if rule.mode == Mode::Enforce => Err(refusal),
+            _ => Ok(Attempt { failures: self, prefix: Some(prefix) }),
+        }
     }
 
-    /// Charges one failed attempt: malformed or refused credentials, and nothing that was our fault
-    /// or the authority's.
+    /// Charges one failed attempt that was none of [`Self::admit`]'s: credentials of no shape, or known ones that
+    /// are good no more. An empty budget takes no more, so that no flood of them prolongs a block.
     pub fn record(&self, client: IpAddr) {
         let rule = self.rule.load();
         if rule.mode != Mode::Off {
             let now = self.watch.now();
             self.clients.with(Prefix::from(client), now, |client| {
-                // An empty bucket takes no more: attempts that ran at once don't prolong the block.
                 rule.bucket.take(&mut client.bucket, 1, now);
             });
         }
-    }
-
-    fn judge(
-        &self,
-        client: IpAddr,
-        known: impl FnOnce() -> bool,
-    ) -> (Option<&'static str>, Result<(), Duration>) {
-        let rule = self.rule.load();
-        if rule.mode == Mode::Off {
-            return (None, Ok(()));
-        }
-        let (prefix, now) = (Prefix::from(client), self.watch.now());
-        let blocked = self.clients.with_existing(&prefix, now, |client| {
-            let mut copy = client.bucket;
-            match rule.bucket.take(&mut copy, 1, now) {
-                Word::Taken => {
-                    client.refusals = if client.bucket <= now { 0 } else { client.refusals };
-                    None
-                }
-                Word::Wait(time) => Some(time),
-            }
-        });
-        // Asked without a lock held: the answer may come from another table.
-        let Some(time) = blocked.flatten().filter(|_| !known()) else {
-            return (Some("allowed"), Ok(()));
-        };
-        if rule.mode == Mode::Shadow {
-            return (Some("would_refuse"), Ok(()));
-        }
-        let earlier = self.clients.with_existing(&prefix, now, |client| {
-            let earlier = client.refusals;
-            client.refusals = earlier.saturating_add(1);
-            earlier
-        });
-        let grown = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(earlier.unwrap_or(0)));
-        (Some("refused"), Err(time.max(grown).min(MAX_RETRY)))
     }
 }
 
 impl Rule {
     fn new(config: &config::PerClientFailures) -> Self {
         let each_minute = u64::from(config.per_minute);
-        Self { mode: config.mode, bucket: Bucket::new(each_minute, Duration::from_mins(1), each_minute) }
+        Self {
+            mode: config.mode,
+            bucket: Bucket::new(each_minute, Duration::from_mins(1), each_minute),
+            max_in_flight: config.max_in_flight,
+        }
+    }
+
+    /// Why a client may not try now.
+    fn judge(&self, client: &mut Client, now: u64) -> Option<Refusal> {
+        let quota = self.bucket.quota(client.bucket, now);
+        let mut copy = client.bucket;
+        if let Word::Wait(time) = self.bucket.take(&mut copy, 1, now) {
+            let grown = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(client.refusals));
+            let retry_after = time.max(grown).min(MAX_RETRY);
+            return Some(Refusal { limit: Limit::ClientFailures, retry_after, quota });
+        }
+        if client.bucket <= now {
+            client.refusals = 0;
+        }
+        (client.in_flight >= self.places(client.bucket, now)).then(|| Refusal {
+            limit: Limit::ClientInFlight,
+            retry_after: FIRST_RETRY,
+            quota: Quota { units: u64::from(self.max_in_flight), window: Duration::ZERO, left: 0 },
+        })
+    }
+
+    /// How many may be under way: of all places the part that failures have left of the budget.
+    fn places(&self, bucket: u64, now: u64) -> u32 {
+        let capacity = u128::from(self.bucket.capacity());
+        let left = capacity.saturating_sub(u128::from(bucket.saturating_sub(now)));
+        let places = u128::from(self.max_in_flight).saturating_mul(left).checked_div(capacity);
+        places.and_then(|places| u32::try_from(places).ok()).unwrap_or(0).max(1)
     }
 }
 
@@ -181,135 +234,4 @@ impl From<IpAddr> for Prefix {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{net::IpAddr, sync::Arc, time::Duration};
-
-    use governor::clock::FakeRelativeClock;
-
-    use super::{Failures, MAX_PREFIXES};
-    use crate::{
-        config::{Mode, PerClientFailures},
-        metrics::Metrics,
-    };
-
-    fn failures(per_minute: u32, mode: Mode) -> (Failures<FakeRelativeClock>, FakeRelativeClock) {
-        let clock = FakeRelativeClock::default();
-        let config = PerClientFailures { per_minute, mode };
-        (Failures::with_clock(&config, Arc::new(Metrics::new()), clock.clone()), clock)
-    }
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    fn fail(failures: &Failures<FakeRelativeClock>, client: IpAddr, times: u32) {
-        (0..times).for_each(|_| failures.record(client));
-    }
-
-    /// Scenario: a client that only succeeds, one that fails 59 times and one that fails 60 times.
-    /// Guarantees: only the last is blocked, for a second until one attempt is free again.
-    #[test]
-    fn only_failures_are_charged() {
-        let (failures, clock) = failures(60, Mode::Enforce);
-        for _ in 0..1_000 {
-            assert_eq!(failures.check(ip("192.0.2.1")), Ok(()));
-        }
-        fail(&failures, ip("192.0.2.2"), 59);
-        assert_eq!(failures.check(ip("192.0.2.2")), Ok(()));
-        fail(&failures, ip("192.0.2.3"), 60);
-        assert!(failures.check(ip("192.0.2.3")).is_err());
-        clock.advance(Duration::from_millis(999));
-        assert!(failures.check(ip("192.0.2.3")).is_err());
-        clock.advance(Duration::from_millis(1));
-        assert_eq!(failures.check(ip("192.0.2.3")), Ok(()));
-        fail(&failures, ip("192.0.2.3"), 1);
-        assert!(failures.check(ip("192.0.2.3")).is_err());
-    }
-
-    /// Scenario: a blocked client asks on, waits until its bucket is full, and is blocked again.
-    /// Guarantees: hints grow from 2 to 15 s and start over after a quiet minute; asking costs nothing.
-    #[test]
-    fn hints_grow_to_15_seconds() {
-        let (failures, clock) = failures(60, Mode::Enforce);
-        let client = ip("192.0.2.1");
-        for _ in 0..2 {
-            fail(&failures, client, 60);
-            for seconds in [2, 4, 8, 15, 15] {
-                assert_eq!(failures.check(client), Err(Duration::from_secs(seconds)));
-            }
-            clock.advance(Duration::from_secs(1));
-            assert_eq!(failures.check(client), Ok(()));
-            fail(&failures, client, 1);
-            assert_eq!(failures.check(client), Err(Duration::from_secs(15)));
-            clock.advance(Duration::from_mins(1));
-            assert_eq!(failures.check(client), Ok(()));
-        }
-    }
-
-    /// Scenario: a bad neighbour behind the same NAT uses up all attempts; a known and an unknown sender come.
-    /// Guarantees: the known one passes, counted as allowed and at no cost to others' hints; the other does not; and
-    /// who is known is asked only of a blocked client.
-    #[test]
-    fn a_bad_neighbour_locks_out_nobody_who_is_known() {
-        let (failures, _clock) = failures(60, Mode::Enforce);
-        let client = ip("192.0.2.1");
-        assert_eq!(failures.check_unless(client, || panic!("not blocked")), Ok(()));
-        fail(&failures, client, 1_000);
-        for _ in 0..10 {
-            assert_eq!(failures.judge(client, || true), (Some("allowed"), Ok(())));
-        }
-        assert_eq!(failures.judge(client, || false), (Some("refused"), Err(Duration::from_secs(2))));
-    }
-
-    /// Scenario: failures in shadow mode, in off mode, and after a reload to enforce.
-    /// Guarantees: shadow only counts, off does not even charge, and what shadow charged holds at once after the reload.
-    #[test]
-    fn modes_are_kept() {
-        let client = ip("192.0.2.1");
-        let (shadow, _clock) = failures(60, Mode::Shadow);
-        fail(&shadow, client, 60);
-        assert_eq!(shadow.judge(client, || false), (Some("would_refuse"), Ok(())));
-        shadow.reconfigure(&PerClientFailures { per_minute: 60, mode: Mode::Enforce });
-        assert_eq!(shadow.judge(client, || false).0, Some("refused"));
-
-        let (off, _clock) = failures(60, Mode::Off);
-        fail(&off, client, 60);
-        assert_eq!((off.judge(client, || false), off.clients.len()), ((None, Ok(())), 0));
-    }
-
-    /// Scenario: addresses of one IPv6 network of 64 bits and of the next one, neighbours in IPv4, and both spellings of
-    /// an IPv4 address.
-    /// Guarantees: /64 and /32 share a bucket, mapped IPv4 is IPv4, and no IPv6 network meets an IPv4 address.
-    #[test]
-    fn clients_are_networks() {
-        for (failing, asking, blocked) in [
-            ("2001:db8:0:1::1", "2001:db8:0:1:ffff:ffff:ffff:ffff", true),
-            ("2001:db8:0:1::1", "2001:db8:0:2::1", false),
-            ("192.0.2.1", "192.0.2.2", false),
-            ("192.0.2.1", "::ffff:192.0.2.1", true),
-            ("::ffff:192.0.2.1", "192.0.2.1", true),
-            ("::ffff:192.0.2.1", "::ffff:192.0.2.2", false),
-            ("0.0.0.1", "0:0:0:1::1", false),
-        ] {
-            let (failures, _clock) = failures(5, Mode::Enforce);
-            fail(&failures, ip(failing), 5);
-            assert_eq!(failures.check(ip(asking)).is_err(), blocked, "{failing} {asking}");
-        }
-    }
-
-    /// Scenario: failures from three times as many networks as are kept.
-    /// Guarantees: the table stays within its bound, and the newest client is still blocked.
-    #[test]
-    fn state_is_bounded() {
-        let (failures, clock) = failures(1, Mode::Enforce);
-        for network in 0..300_000_u128 {
-            if network % 1_000 == 0 {
-                clock.advance(Duration::from_millis(200));
-            }
-            failures.record(IpAddr::V6(((0x2001_0db8 << 96) | (network << 64)).into()));
-        }
-        assert!((90_000..=MAX_PREFIXES).contains(&failures.clients.len()));
-        let newest = IpAddr::V6(((0x2001_0db8 << 96) | (299_999_u128 << 64) | 7).into());
-        assert!(failures.check(newest).is_err());
-    }
-}
+mod tests;

@@ -16,7 +16,6 @@ mod pending;
 mod presence;
 #[cfg(feature = "redis")]
 mod redis;
-pub mod seam;
 mod step;
 
 use std::{
@@ -34,13 +33,12 @@ use crate::{
     metrics::Metrics,
 };
 
-use super::Subject;
+use super::{Entry, Ledger, Level, Subject, local::Local};
 
 use self::{
     line::{Dial, Row},
     pending::{Pending, Slot},
     presence::Presence,
-    seam::{Entry, Ledger, Level},
     step::Step,
 };
 
@@ -66,13 +64,23 @@ pub enum StoreError {
 }
 
 /// States that can follow what other replicas charged.
-pub(super) trait Follower: fmt::Debug + Send + Sync + 'static {
+trait Follower: fmt::Debug + Send + Sync + 'static {
     /// Sets the state of an entry to at least so many nanoseconds ahead of the present, or so many spans of a budget
     /// spent.
     fn follow(&self, entry: Entry, ahead: u64);
 
     /// From now on each cost counts so many times.
     fn set_share(&self, replicas: u32);
+}
+
+impl Follower for Local {
+    fn follow(&self, entry: Entry, ahead: u64) {
+        Local::follow(self, entry, ahead);
+    }
+
+    fn set_share(&self, replicas: u32) {
+        Local::set_share(self, replicas);
+    }
 }
 
 /// A store that replicas share.
@@ -119,7 +127,11 @@ impl Store {
     /// # Panics
     /// Outside of a tokio runtime.
     #[must_use = "dropped, it ends"]
-    pub(super) fn start(&self, follower: Arc<dyn Follower>) -> InStep {
+    pub fn start(&self, limits: &Arc<Local>) -> InStep {
+        self.follow_with(Arc::clone(limits) as _)
+    }
+
+    fn follow_with(&self, follower: Arc<dyn Follower>) -> InStep {
         // Started twice, the first ones are followed on.
         drop(self.follower.set(Arc::downgrade(&follower)));
         let step = Step::new(

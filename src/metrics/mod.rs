@@ -3,6 +3,7 @@
 
 mod labels;
 mod limit_store;
+mod limits;
 mod process;
 mod table;
 
@@ -30,6 +31,7 @@ use self::labels::{
     ReasonLabels, RequestLabels, SignalLabels, SpanLabels, VerdictLabels, WhyLabels,
 };
 
+pub use limits::LimitCounts;
 pub use table::reference;
 
 /// The content type of [`Metrics::render`].
@@ -319,11 +321,6 @@ impl Metrics {
     /// A provider's keys were fetched, or were not. `outcome`: ok, or `Undetermined::label`.
     pub fn jwks_fetch(&self, outcome: &'static str) {
         self.jwks_fetches.get_or_create(&OutcomeLabels { outcome }).inc();
-    }
-
-    /// A limit was asked. `decision`: allowed, refused, `would_refuse`.
-    pub fn limit_decision(&self, limit: &'static str, decision: &'static str) {
-        self.limit_decisions.get_or_create(&LimitLabels { limit, decision }).inc();
     }
 
     /// Protected attributes were removed from resources, scopes or spans.

@@ -73,7 +73,7 @@ rows! {
     JWKS_FETCHES: "counter" "spangate_jwks_fetches_total" { "outcome": "ok, timeout, unreachable, status, bad_answer" }
         "Fetches of the keys of OpenID providers";
     LIMIT_DECISIONS: "counter" "spangate_limit_decisions_total" {
-        "limit": "runner_requests, job_requests, job_spans, job_bytes, job_span_budget, client_failures",
+        "limit": "job_, runner_, project_, listener_, global_ with requests, spans, bytes; job_span_budget, client_failures, client_in_flight",
         "decision": "allowed, refused, would_refuse"
     } "Limits asked";
     LIMIT_STORE_UP: "gauge" "spangate_limit_store_up" {}

@@ -67,11 +67,10 @@ fn touch_all(metrics: &Metrics, listeners: usize) {
     for outcome in ["ok", "timeout", "unreachable", "status", "bad_answer"] {
         metrics.jwks_fetch(outcome);
     }
-    for limit in
-        ["runner_requests", "job_requests", "job_spans", "job_bytes", "job_span_budget", "client_failures"]
-    {
-        for decision in ["allowed", "refused", "would_refuse"] {
-            metrics.limit_decision(limit, decision);
+    for level in ["job", "runner", "project", "listener", "global"] {
+        for unit in ["requests", "spans", "bytes"] {
+            let limit: &'static str = Box::leak(format!("{level}_{unit}").into_boxed_str());
+            metrics.limit_counts(limit).add([1; 3]);
         }
     }
     metrics.limit_store(true, 4);
@@ -80,6 +79,9 @@ fn touch_all(metrics: &Metrics, listeners: usize) {
     }
     metrics.limit_store_untold(2);
     metrics.limit_store_denial();
+    for limit in ["job_span_budget", "client_failures", "client_in_flight"] {
+        metrics.limit_counts(limit).add([1; 3]);
+    }
     metrics.attributes_stripped(3);
     metrics.unknown_fields_dropped(4);
     for endpoint in 0..2 * MAX_ENDPOINTS {
@@ -228,12 +230,14 @@ fn a_listener_is_made_once() {
 #[test]
 fn a_request_costs_little() {
     let metrics = Metrics::new();
+    let limits = ["runner_requests", "job_requests", "job_spans", "job_bytes"]
+        .map(|limit| metrics.limit_counts(limit));
     let begin = Instant::now();
     for _ in 0..20_000 {
         metrics.in_flight_requests(1);
         metrics.verdict("hit", "allow");
-        for limit in ["runner_requests", "job_requests", "job_spans", "job_bytes"] {
-            metrics.limit_decision(limit, "allowed");
+        for limit in &limits {
+            limit.add([1, 0, 0]);
         }
         metrics.items("runners", ItemRecord { forwarded: 32, ..ItemRecord::default() });
         metrics.request(RequestRecord {

@@ -30,7 +30,7 @@ impl<'a> Charge<'a> {
                 self.cost.bytes = self.cost.bytes.saturating_add(cost.bytes);
                 Ok(())
             }
-            Decision::Refused { limit, retry_after } => Err(Rejection::Limited(limit, retry_after)),
+            Decision::Refused(refusal) => Err(Rejection::Limited(refusal)),
         }
     }
 

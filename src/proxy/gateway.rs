@@ -11,7 +11,11 @@ use tower::ServiceExt as _;
 
 use crate::{
     config::{AttributesMode, Authentication, Config, Listener, Mode},
-    limit::{Cost, Limit, LimitStore, failures::Failures},
+    limit::{
+        Cost, Limit, LimitStore, Subject,
+        failures::{Attempt, Failures},
+        listener_key,
+    },
     metrics::{ItemRecord, Metrics},
     otlp::{
         compression::{self, Encoding, InflateCaps},
@@ -106,6 +110,8 @@ pub struct ListenerRules {
     pub accepts: Accepts,
     /// How its senders are known instead, where they show no token.
     pub trust: Option<Trust>,
+    /// Its key for limits.
+    pub key: u64,
 }
 
 impl From<&Listener> for ListenerRules {
@@ -115,6 +121,7 @@ impl From<&Listener> for ListenerRules {
             signals: listener.signals.clone(),
             accepts: Accepts { pair: takes(Authentication::Gitlab), bearer: takes(Authentication::Oidc) },
             trust: Trust::of(listener),
+            key: listener_key(&listener.name),
         }
     }
 }
@@ -172,7 +179,8 @@ impl Gateway {
         notes.route = Some(route);
         let identity = self.identify(arrival, deadline).await?;
         notes.client = trust::name(&identity);
-        let charge = Charge::new(&*self.limits, identity.as_ref().into());
+        let subject = Subject::new(arrival.rules.key, &identity);
+        let charge = Charge::new(&*self.limits, subject);
         let mut admitted = Admitted { arrival, route, deadline, identity, charge };
         admitted.charge.take(Cost { requests: 1, ..Cost::default() }).await?;
 
@@ -194,9 +202,9 @@ impl Gateway {
     /// Steps 2 to 4: before one byte of the body is read.
     async fn identify(&self, arrival: &Arrival<'_>, deadline: Instant) -> Result<Arc<Identity>, Rejection> {
         let client = arrival.peer.address.ip();
-        let credentials = match arrival.rules.trust {
+        let (credentials, attempt) = match arrival.rules.trust {
             // No token to guess, and nobody to be asked: no failure is counted and none holds it up.
-            Some(trust) => trust.credentials(arrival.peer, &self.digester),
+            Some(trust) => (trust.credentials(arrival.peer, &self.digester), None),
             None => self.tokens(arrival)?,
         };
 
@@ -210,8 +218,10 @@ impl Gateway {
         match self.validator.validate(&question).await {
             Ok(Verdict::Allow(allowed)) => Ok(allowed.identity),
             Ok(Verdict::Deny(denial)) => {
-                if arrival.rules.trust.is_none() {
-                    self.failures.record(client);
+                match attempt {
+                    Some(attempt) => attempt.fail(),
+                    None if arrival.rules.trust.is_none() => self.failures.record(client),
+                    None => {}
                 }
                 Err(Rejection::Denied(denial, kind))
             }
@@ -219,8 +229,8 @@ impl Gateway {
         }
     }
 
-    /// Steps 2 and 3, where senders show tokens.
-    fn tokens(&self, arrival: &Arrival<'_>) -> Result<Credentials, Rejection> {
+    /// Steps 2 and 3, where senders show tokens. The attempt of one who is not known lasts until its verdict.
+    fn tokens(&self, arrival: &Arrival<'_>) -> Result<(Credentials, Option<Attempt<'_>>), Rejection> {
         let client = arrival.peer.address.ip();
         let (headers, accepts) = (&arrival.head.headers, arrival.rules.accepts);
         let credentials = Credentials::from_headers(headers, &self.names, accepts, &self.digester)
@@ -229,10 +239,11 @@ impl Gateway {
 
         // Before the authority is asked, so that guessing costs it nothing; after a look into the cache, so
         // that a bad neighbour behind the same address does not lock out a runner that is known.
-        self.failures
-            .check_unless(client, || self.validator.known(&credentials))
-            .map_err(Rejection::Failures)?;
-        Ok(credentials)
+        if self.validator.known(&credentials) {
+            return Ok((credentials, None));
+        }
+        let attempt = self.failures.admit(client).map_err(Rejection::Limited)?;
+        Ok((credentials, Some(attempt)))
     }
 
     /// Steps 6 to 9: the body in, judged, charged and rewritten.

@@ -7,7 +7,7 @@ use aws_lc_rs::rand;
 use http::StatusCode;
 
 use crate::{
-    limit::Limit,
+    limit::{Limit, Refusal},
     otlp::{
         signal::Signal,
         status::{Code, Status},
@@ -38,12 +38,10 @@ pub enum Rejection {
     Credentials(CredentialError),
     /// The authority on this kind of credentials said no.
     Denied(Denial, Kind),
-    /// This client failed too often of late.
-    Failures(Duration),
     /// No verdict could be had.
     Undetermined(Undetermined),
-    /// A rate is used up.
-    Limited(Limit, Duration),
+    /// A rate is used up, or this client failed too often of late.
+    Limited(Refusal),
     /// The body could not be had.
     Body(BodyError),
     /// The inflated body is too long, or out of proportion.
@@ -103,7 +101,6 @@ impl Rejection {
             }
             Self::Denied(Denial::Forbidden, _) => (403, Code::PermissionDenied, Never, "forbidden"),
             Self::Denied(Denial::UnknownClient, _) => (403, Code::PermissionDenied, Never, "unknown_client"),
-            Self::Failures(wait) => (429, Code::ResourceExhausted, After(*wait), "client_failures"),
             Self::Undetermined(Undetermined::Throttled) => {
                 (429, Code::ResourceExhausted, SOON, "authority_throttled")
             }
@@ -114,7 +111,9 @@ impl Rejection {
                 (503, Code::Unavailable, After(*wait), "undetermined")
             }
             Self::Undetermined(_) => (503, Code::Unavailable, SOON, "undetermined"),
-            Self::Limited(limit, wait) => (429, Code::ResourceExhausted, After(*wait), limit.label()),
+            Self::Limited(refusal) => {
+                (429, Code::ResourceExhausted, After(refusal.retry_after), refusal.limit.label())
+            }
             Self::Body(BodyError::TooLarge) => (413, Code::ResourceExhausted, Never, "too_large"),
             // OTLP exporters give up on a 408; a slow upload deserves another try.
             Self::Body(BodyError::Timeout) => (503, Code::Unavailable, SOON, "body_timeout"),
@@ -166,8 +165,8 @@ impl Rejection {
     #[must_use]
     pub fn keeps_intake(&self) -> bool {
         match self {
-            Self::Limited(..) | Self::Body(BodyError::Timeout) => true,
-            Self::Undetermined(_) | Self::Failures(_) => false,
+            Self::Limited(_) | Self::Body(BodyError::Timeout) => true,
+            Self::Undetermined(_) => false,
             _ => self.form().http.is_client_error() && self.form().retry == Retry::Never,
         }
     }
@@ -183,12 +182,17 @@ impl Rejection {
             Self::Encoding => "send the body as it is, or compressed with gzip or zstd".into(),
             Self::Credentials(error) => error.to_string(),
             Self::Denied(denial, kind) => denial_sentence(*denial, *kind).into(),
-            Self::Failures(_) => "too many failed attempts from this address".into(),
             Self::Undetermined(Undetermined::Throttled | Undetermined::Paused(_)) => {
                 "GitLab limits how often it can be asked".into()
             }
             Self::Undetermined(_) => "the tokens cannot be checked at the moment".into(),
-            Self::Limited(limit, _) => format!("the limit {} is used up for now", limit.label()),
+            Self::Limited(Refusal { limit: Limit::ClientFailures, .. }) => {
+                "too many failed attempts from this address".into()
+            }
+            Self::Limited(Refusal { limit: Limit::ClientInFlight, .. }) => {
+                "too many attempts with unknown tokens from this address at once".into()
+            }
+            Self::Limited(refusal) => format!("the limit {} is used up for now", refusal.limit.label()),
             Self::Body(error) => error.to_string(),
             Self::InflatedTooLarge => "the inflated body is longer than allowed".into(),
             Self::Malformed(sentence) => sentence.clone(),

@@ -96,10 +96,11 @@ impl IdentityPolicy {
             Some(id) => digester.key(&[b"job", &id.to_be_bytes()]),
             None => digester.job_of(credentials),
         };
+        let project_key = claims.project_id.map(|id| digester.key(&[b"project", &id.to_be_bytes()]));
         let stamp = self.stamp(&claims, &self.service_name, true, &[]);
         let (trace_id, job_key) = (Some(trace_id), Some(job_key));
-        let claims = self.kept(claims);
-        Identity { trace_id, claims, job_key, runner_key: credentials.runner_key(), stamp, trusted: None }
+        let (claims, runner_key) = (self.kept(claims), credentials.runner_key());
+        Identity { trace_id, claims, job_key, project_key, runner_key, stamp, trusted: None }
     }
 
     /// What is written of a sender with these facts, for an operator's eyes.
@@ -123,11 +124,15 @@ impl IdentityPolicy {
     pub(in crate::validate) fn identify_bearer(&self, digester: &Digester, bearer: Bearer<'_>) -> Identity {
         let Bearer { issuer, subject, trace_id, claims, is_job, service_name, attributes } = bearer;
         // Ids of two issuers' jobs say nothing of each other.
-        let job_key =
-            claims.job_id.map(|id| digester.key(&[b"job of", issuer.as_bytes(), &id.to_be_bytes()]));
+        let key_of = |what: &[u8], id: Option<u64>| {
+            id.map(|id| digester.key(&[what, issuer.as_bytes(), &id.to_be_bytes()]))
+        };
+        let job_key = key_of(b"job of", claims.job_id);
+        let project_key = key_of(b"project of", claims.project_id);
         let runner_key = digester.key(&[b"subject", issuer.as_bytes(), subject.as_bytes()]);
         let stamp = self.stamp(&claims, service_name.unwrap_or(&self.service_name), is_job, &attributes);
-        Identity { trace_id, claims: self.kept(claims), job_key, runner_key, stamp, trusted: None }
+        let claims = self.kept(claims);
+        Identity { trace_id, claims, job_key, project_key, runner_key, stamp, trusted: None }
     }
 
     fn kept(&self, claims: Claims) -> Option<Box<Claims>> {
@@ -202,7 +207,8 @@ mod tests {
     }
 
     /// Scenario: one job under two token pairs, and two pairs of which no job is known.
-    /// Guarantees: the job's key follows the job's id where it is known, else the pair; the runner's key follows the runner.
+    /// Guarantees: the job's key follows the job's id where it is known, else the pair; the project's key follows its id or
+    /// is not there; the runner's key follows the runner.
     #[test]
     fn keys_follow_the_job_and_the_runner() {
         let digester = Digester::random();
@@ -216,5 +222,12 @@ mod tests {
         assert_ne!(unknown(&first).job_key(), identify(&first, full()).job_key());
         assert_eq!(unknown(&first).runner_key(), unknown(&second).runner_key());
         assert_eq!(unknown(&first).trace_id(), Some(trace));
+        let of_project = |id| {
+            let claims = Claims { project_id: id, ..full() };
+            identify(&first, claims).project_key()
+        };
+        assert_eq!(of_project(Some(7)), of_project(Some(7)));
+        assert_ne!(of_project(Some(7)), of_project(Some(8)));
+        assert_eq!((of_project(None), unknown(&first).project_key()), (None, None));
     }
 }

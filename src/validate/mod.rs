@@ -215,6 +215,7 @@ pub struct Identity {
     trace_id: Option<TraceId>,
     claims: Option<Box<Claims>>,
     job_key: Option<u64>,
+    project_key: Option<u64>,
     runner_key: u64,
     stamp: Stamp,
     trusted: Option<Box<Trusted>>,
@@ -269,6 +270,12 @@ impl Identity {
     #[must_use]
     pub fn job_key(&self) -> Option<u64> {
         self.job_key
+    }
+
+    /// A key that is the same for all requests of one project's jobs. `None`: no authority told of a project.
+    #[must_use]
+    pub fn project_key(&self) -> Option<u64> {
+        self.project_key
     }
 
     /// A key that is the same for all requests with one runner token, or of one sender without a token.
@@ -329,6 +336,7 @@ pub(crate) mod testing {
             trace_id: Some(trace_id),
             claims,
             job_key: Some(job_key),
+            project_key: None,
             runner_key,
             stamp,
             trusted: None,

@@ -48,6 +48,7 @@ impl Trusted {
             trace_id: None,
             claims: None,
             job_key: None,
+            project_key: None,
             runner_key: digester.key(&[kind.as_bytes(), name.as_bytes()]),
             stamp: Stamp::default(),
             trusted: Some(Box::new(Self {

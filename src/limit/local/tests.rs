@@ -1,25 +1,24 @@
 //! The limits of one process under a clock that the test moves.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use governor::clock::FakeRelativeClock;
 
-use super::{JOB_IDLE, Local, RUNNER_IDLE};
+use super::{JOB_IDLE, Local, WIDE_IDLE};
 use crate::{
-    cache::table::Table,
-    config::{Limits, Mode, PerJob, PerRunner, units::ByteSize},
-    limit::{Cost, Decision, Limit, LimitStore, Subject},
+    config::{Config, Limits, Mode, PerJob, PerRunner, Traces, units::ByteSize},
+    limit::{Cost, Decision, Limit, LimitStore, Refusal, Subject, keyed::Keyed},
     metrics::Metrics,
 };
 
-const SUBJECT: Subject = Subject { runner: 1, job: Some(2) };
+const SUBJECT: Subject = subject(1, 2);
 const REQUEST: Cost = Cost { requests: 1, spans: 0, bytes: 0 };
 
 /// 100 requests/s per runner; per job 10 requests/s, 100 spans/s and 1,000 bytes/s; bursts of two seconds.
 fn limits() -> Limits {
     let burst = Duration::from_secs(2);
     Limits {
-        per_runner: PerRunner { requests_per_second: 100, burst, mode: Mode::Enforce },
+        per_runner: PerRunner { requests_per_second: 100, burst, ..PerRunner::default() },
         per_job: PerJob {
             requests_per_second: 10,
             spans_per_second: 100,
@@ -31,9 +30,19 @@ fn limits() -> Limits {
     }
 }
 
+/// A job of no project on no listener.
+const fn subject(runner: u64, job: u64) -> Subject {
+    Subject { listener: 0, project: None, runner, job: Some(job) }
+}
+
+fn config(limits: &Limits, max_spans_per_job: u64) -> Config {
+    let traces = Traces { max_spans_per_job, ..Traces::default() };
+    Config { limits: limits.clone(), traces, ..Config::default() }
+}
+
 fn local(limits: &Limits) -> (Local<FakeRelativeClock>, FakeRelativeClock) {
     let clock = FakeRelativeClock::default();
-    (Local::with_clock(limits, 1_000, Arc::new(Metrics::new()), clock.clone()), clock)
+    (Local::with_clock(&config(limits, 1_000), &Metrics::new(), clock.clone()), clock)
 }
 
 /// `take` is ready at once: the state is in this process.
@@ -49,8 +58,20 @@ fn spans(spans: u64) -> Cost {
     Cost { spans, ..Cost::default() }
 }
 
-fn refused(limit: Limit, millis: u64) -> Decision {
-    Decision::Refused { limit, retry_after: Duration::from_millis(millis) }
+fn budget(local: &Local<FakeRelativeClock>, subject: Subject, wanted: u64) -> u64 {
+    futures_util::FutureExt::now_or_never(local.take_budget(subject, wanted)).unwrap()
+}
+
+/// Who refuses for how many milliseconds; `None`: nobody.
+fn refusal<C>(local: &Local<C>, subject: Subject, cost: Cost) -> Option<(Limit, u128)>
+where
+    Local<C>: LimitStore,
+    C: governor::clock::Clock,
+{
+    match take(local, subject, cost) {
+        Decision::Taken => None,
+        Decision::Refused(Refusal { limit, retry_after, .. }) => Some((limit, retry_after.as_millis())),
+    }
 }
 
 /// How often a cost passes at this moment.
@@ -80,15 +101,11 @@ fn rates_are_right_within_one_percent() {
 #[test]
 fn a_runner_is_limited_over_its_jobs() {
     let (local, _clock) = local(&limits());
-    let taken: Vec<u64> =
-        (0..20).map(|job| passes(&local, Subject { runner: 1, job: Some(job) }, REQUEST)).collect();
+    let taken: Vec<u64> = (0..20).map(|job| passes(&local, subject(1, job), REQUEST)).collect();
     assert_eq!(taken[..10], [20; 10]);
     assert_eq!(taken[10..], [0; 10]);
-    assert_eq!(
-        take(&local, Subject { runner: 1, job: Some(19) }, REQUEST),
-        refused(Limit::RunnerRequests, 10)
-    );
-    assert_eq!(passes(&local, Subject { runner: 2, job: Some(30) }, REQUEST), 20);
+    assert_eq!(refusal(&local, subject(1, 19), REQUEST), Some((Limit::RunnerRequests, 10)));
+    assert_eq!(passes(&local, subject(2, 30), REQUEST), 20);
 }
 
 /// Scenario: a charge that one limit refuses and the others would grant; one that two refuse, costs above
@@ -100,19 +117,19 @@ fn all_or_nothing() {
     assert_eq!(take(&local, SUBJECT, spans(200)), Decision::Taken);
     for _ in 0..500 {
         let cost = Cost { requests: 1, spans: 50, bytes: 100 };
-        assert_eq!(take(&local, SUBJECT, cost), refused(Limit::JobSpans, 500));
+        assert_eq!(refusal(&local, SUBJECT, cost), Some((Limit::JobSpans, 500)));
     }
     assert_eq!(passes(&local, SUBJECT, Cost { requests: 1, spans: 0, bytes: 100 }), 20);
-    assert_eq!(passes(&local, Subject { runner: 1, job: Some(3) }, REQUEST), 20);
+    assert_eq!(passes(&local, subject(1, 3), REQUEST), 20);
 
     let both = Cost { requests: 1, spans: 100, bytes: 500 };
-    assert_eq!(take(&local, SUBJECT, both), refused(Limit::JobSpans, 1_000));
+    assert_eq!(refusal(&local, SUBJECT, both), Some((Limit::JobSpans, 1_000)));
     let both = Cost { requests: 1, spans: 10, bytes: 500 };
-    assert_eq!(take(&local, SUBJECT, both), refused(Limit::JobBytes, 500));
+    assert_eq!(refusal(&local, SUBJECT, both), Some((Limit::JobBytes, 500)));
     let above = Cost { requests: 0, spans: 100, bytes: 5_000 };
-    assert_eq!(take(&local, SUBJECT, above), refused(Limit::JobBytes, 2_000));
+    assert_eq!(refusal(&local, SUBJECT, above), Some((Limit::JobBytes, 2_000)));
     let above = Cost { requests: 0, spans: 201, bytes: 1 };
-    assert_eq!(take(&local, SUBJECT, above), refused(Limit::JobSpans, 2_000));
+    assert_eq!(refusal(&local, SUBJECT, above), Some((Limit::JobSpans, 2_000)));
     assert_eq!(take(&local, SUBJECT, Cost::default()), Decision::Taken);
 }
 
@@ -125,11 +142,11 @@ fn a_huge_export_passes_and_pays() {
     let (local, clock) = local(&limits());
     let huge = Cost { requests: 1, spans: 1_500, bytes: 64_000 };
     assert_eq!(take(&local, SUBJECT, huge), Decision::Taken);
-    assert_eq!(take(&local, SUBJECT, huge), refused(Limit::JobBytes, 64_000));
-    assert_eq!(take(&local, SUBJECT, spans(1)), refused(Limit::JobSpans, 13_010));
-    assert_eq!(take(&local, Subject { runner: 1, job: Some(3) }, huge), Decision::Taken);
+    assert_eq!(refusal(&local, SUBJECT, huge), Some((Limit::JobBytes, 64_000)));
+    assert_eq!(refusal(&local, SUBJECT, spans(1)), Some((Limit::JobSpans, 13_010)));
+    assert_eq!(take(&local, subject(1, 3), huge), Decision::Taken);
     local.give_back(SUBJECT, Cost { bytes: 64_000, ..Cost::default() }, 0);
-    assert_eq!(take(&local, SUBJECT, huge), refused(Limit::JobSpans, 15_000));
+    assert_eq!(refusal(&local, SUBJECT, huge), Some((Limit::JobSpans, 15_000)));
     clock.advance(Duration::from_secs(15));
     let mut passed = 0;
     for _ in 0..600 {
@@ -148,7 +165,7 @@ fn what_is_given_back_can_be_taken_again() {
     let cost = Cost { requests: 20, spans: 200, bytes: 2_000 };
     for _ in 0..10 {
         assert_eq!(take(&local, SUBJECT, cost), Decision::Taken);
-        assert_eq!(take(&local, SUBJECT, REQUEST), refused(Limit::JobRequests, 100));
+        assert_eq!(refusal(&local, SUBJECT, REQUEST), Some((Limit::JobRequests, 100)));
         local.give_back(SUBJECT, cost, 0);
     }
     assert_eq!(take(&local, SUBJECT, cost), Decision::Taken);
@@ -158,8 +175,18 @@ fn what_is_given_back_can_be_taken_again() {
         local.give_back(SUBJECT, cost, 5_000);
     }
     assert_eq!(passes(&local, SUBJECT, spans(1)), 200);
-    local.give_back(Subject { runner: 8, job: Some(9) }, cost, 1);
+    local.give_back(subject(8, 9), cost, 1);
     assert_eq!((local.runners.len(), local.jobs.len()), (1, 1));
+}
+
+/// What a limit said so far: allowed, refused, would have refused.
+fn said(local: &Local<FakeRelativeClock>, metrics: &Metrics, limit: Limit) -> [u64; 3] {
+    local.record();
+    let text = metrics.render();
+    ["allowed", "refused", "would_refuse"].map(|decision| {
+        let labels = format!("{{limit=\"{}\",decision=\"{decision}\"}} ", limit.label());
+        text.lines().find_map(|line| line.split_once(&labels)?.1.parse().ok()).unwrap()
+    })
 }
 
 /// Scenario: the same flood in shadow mode and in off mode, one group of limits at a time.
@@ -168,33 +195,24 @@ fn what_is_given_back_can_be_taken_again() {
 fn shadow_only_counts() {
     let mut shadow = limits();
     shadow.per_job.mode = Mode::Shadow;
-    let (both, clock) = local(&shadow);
-    for _ in 0..20 {
-        let words = both.charge(SUBJECT, REQUEST).words;
-        assert_eq!(words[..], [(Limit::RunnerRequests, "allowed"), (Limit::JobRequests, "allowed")]);
-    }
-    for _ in 0..80 {
-        let inquiry = both.charge(SUBJECT, REQUEST);
-        assert_eq!(inquiry.decision, Decision::Taken);
-        assert_eq!(
-            inquiry.words[..],
-            [(Limit::RunnerRequests, "allowed"), (Limit::JobRequests, "would_refuse")]
-        );
-    }
+    let (clock, metrics) = (FakeRelativeClock::default(), Metrics::new());
+    let both = Local::with_clock(&config(&shadow, 1_000), &metrics, clock.clone());
+    assert_eq!(passes(&both, SUBJECT, REQUEST), 200);
+    assert_eq!(said(&both, &metrics, Limit::RunnerRequests), [200, 1, 0]);
+    // The runner's refusal left the job's shadow as it was, too.
+    assert_eq!(said(&both, &metrics, Limit::JobRequests), [20, 0, 181]);
     assert_eq!(take(&both, SUBJECT, spans(1_000_000)), Decision::Taken);
     clock.advance(Duration::from_millis(100));
-    assert_eq!(both.charge(SUBJECT, REQUEST).words[1], (Limit::JobRequests, "allowed"));
-    let runner =
-        (0..1_000).map(|_| take(&both, SUBJECT, REQUEST)).filter(|word| *word == Decision::Taken).count();
-    assert_eq!(runner, 109);
+    assert_eq!(passes(&both, SUBJECT, REQUEST), 10);
+    assert_eq!(said(&both, &metrics, Limit::JobRequests), [21, 0, 181 + 10]);
 
     shadow.per_job.mode = Mode::Off;
-    let (off, _clock) = local(&shadow);
-    let inquiry = off.charge(SUBJECT, Cost { requests: 1, spans: 1_000_000, bytes: 1_000_000 });
-    assert_eq!(
-        (inquiry.decision, &inquiry.words[..]),
-        (Decision::Taken, &[(Limit::RunnerRequests, "allowed")][..])
-    );
+    let metrics = Metrics::new();
+    let off = Local::with_clock(&config(&shadow, 1_000), &metrics, clock);
+    let cost = Cost { requests: 1, spans: 1_000_000, bytes: 1_000_000 };
+    assert_eq!(take(&off, SUBJECT, cost), Decision::Taken);
+    assert_eq!(said(&off, &metrics, Limit::RunnerRequests), [1, 0, 0]);
+    assert_eq!(said(&off, &metrics, Limit::JobBytes), [0; 3]);
 }
 
 /// Scenario: a job asks for its budget of 1,000 spans in portions, gives some back, and another job asks too.
@@ -202,14 +220,13 @@ fn shadow_only_counts() {
 #[test]
 fn a_budget_is_granted_in_part() {
     let (local, clock) = local(&limits());
-    let budget =
-        |subject, wanted| futures_util::FutureExt::now_or_never(local.take_budget(subject, wanted)).unwrap();
-    assert_eq!([600, 600, 1].map(|wanted| budget(SUBJECT, wanted)), [600, 400, 0]);
+    let granted = |wanted| budget(&local, SUBJECT, wanted);
+    assert_eq!([600, 600, 1].map(granted), [600, 400, 0]);
     clock.advance(Duration::from_mins(30));
-    assert_eq!(budget(SUBJECT, 1), 0);
+    assert_eq!(granted(1), 0);
     local.give_back(SUBJECT, Cost::default(), 30);
-    assert_eq!([10, 100].map(|wanted| budget(SUBJECT, wanted)), [10, 20]);
-    assert_eq!(budget(Subject { runner: 1, job: Some(3) }, u64::MAX), 1_000);
+    assert_eq!([10, 100].map(granted), [10, 20]);
+    assert_eq!(budget(&local, subject(1, 3), u64::MAX), 1_000);
 }
 
 /// Scenario: a reload halves a rate, raises the budget and turns a shadow limit on.
@@ -219,18 +236,18 @@ fn a_reload_forgets_nothing() {
     let (local, clock) = local(&limits());
     clock.advance(Duration::from_secs(500));
     assert_eq!(passes(&local, SUBJECT, REQUEST), 20);
-    assert_eq!(local.spend(SUBJECT, 5_000), 1_000);
+    assert_eq!(budget(&local, SUBJECT, 5_000), 1_000);
     let mut slower = limits();
     slower.per_job.requests_per_second = 5;
-    local.reconfigure(&slower, 1_500);
-    assert_eq!(take(&local, SUBJECT, REQUEST), refused(Limit::JobRequests, 200));
+    local.reconfigure(&config(&slower, 1_500));
+    assert_eq!(refusal(&local, SUBJECT, REQUEST), Some((Limit::JobRequests, 200)));
     clock.advance(Duration::from_secs(2));
     assert_eq!(passes(&local, SUBJECT, REQUEST), 10);
-    assert_eq!(local.spend(SUBJECT, 5_000), 500);
+    assert_eq!(budget(&local, SUBJECT, 5_000), 500);
 }
 
 /// Scenario: the defaults of the configuration, and rates of zero.
-/// Guarantees: a usual export passes; a rate of zero lets nothing pass, whatever the wait.
+/// Guarantees: a usual export passes; a rate of zero is no limit.
 #[test]
 fn defaults_and_zero() {
     let (local, _clock) = local(&Limits::default());
@@ -238,10 +255,9 @@ fn defaults_and_zero() {
     assert_eq!(take(&local, SUBJECT, export), Decision::Taken);
     let mut zero = limits();
     zero.per_job.requests_per_second = 0;
-    local.reconfigure(&zero, 0);
-    let never = Decision::Refused { limit: Limit::JobRequests, retry_after: Duration::MAX };
-    assert_eq!(take(&local, SUBJECT, REQUEST), never);
-    assert_eq!(local.spend(SUBJECT, 1), 0);
+    local.reconfigure(&config(&zero, 0));
+    assert_eq!(passes(&local, SUBJECT, REQUEST), 199);
+    assert_eq!(budget(&local, SUBJECT, 1), 0);
 }
 
 /// Scenario: eight threads take and give back for four jobs of one runner, on a clock that stands still.
@@ -259,7 +275,7 @@ fn threads_never_take_too_much() {
                     let mut taken = [0; 4];
                     for round in 0..2_000_u64 {
                         let job = (round + thread) % 4;
-                        let subject = Subject { runner: 1, job: Some(job) };
+                        let subject = subject(1, job);
                         if take(local, subject, REQUEST) == Decision::Taken {
                             if round % 3 == 0 && round < 1_900 {
                                 local.give_back(subject, REQUEST, 0);
@@ -285,11 +301,17 @@ fn threads_never_take_too_much() {
 fn threads_share_a_budget_exactly() {
     let (local, _clock) = local(&limits());
     let granted: u64 = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..8).map(|_| scope.spawn(|| (0..100).map(|_| local.spend(SUBJECT, 7)).sum::<u64>())).collect();
+        let threads: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| (0..100).map(|_| budget(&local, SUBJECT, 7)).sum::<u64>()))
+            .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
     assert_eq!(granted, 1_000);
+}
+
+/// Keys as they come: spread evenly.
+fn spread(key: u64) -> u64 {
+    key.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 /// Scenario: one job in use beside many times more one-time jobs and runners than state is kept for (here: 20,000 jobs
@@ -298,16 +320,16 @@ fn threads_share_a_budget_exactly() {
 #[test]
 fn state_is_bounded_and_the_busy_stay() {
     let (mut local, clock) = local(&limits());
-    (local.jobs, local.runners) = (Table::new(20_000, JOB_IDLE), Table::new(5_000, RUNNER_IDLE));
-    assert_eq!(local.spend(SUBJECT, 1_000), 1_000);
+    (local.jobs, local.runners) = (Keyed::new(20_000, JOB_IDLE), Keyed::new(5_000, WIDE_IDLE));
+    assert_eq!(budget(&local, SUBJECT, 1_000), 1_000);
     for key in 0..100_000 {
         if key % 1_000 == 0 {
             clock.advance(Duration::from_secs(1));
-            assert_eq!(local.spend(SUBJECT, 1), 0);
+            assert_eq!(budget(&local, SUBJECT, 1), 0);
         }
-        local.charge(Subject { runner: key + 1_000, job: Some(key + 1_000) }, REQUEST);
+        take(&local, subject(spread(key + 1_000), spread(key + 1_000)), REQUEST);
     }
     assert!((18_000..=20_000).contains(&local.jobs.len()));
     assert!((4_500..=5_000).contains(&local.runners.len()));
-    assert_eq!(local.spend(SUBJECT, 1), 0);
+    assert_eq!(budget(&local, SUBJECT, 1), 0);
 }

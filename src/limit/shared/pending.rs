@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::seam::{Entry, Level, Unit};
+use crate::limit::{Entry, Level, Unit};
 
 /// Most keys at once, about 4 MB; [`super::FLUSH`] has them empty again twenty times a second.
 const MAX_KEYS: usize = 50_000;

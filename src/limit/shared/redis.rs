@@ -21,13 +21,12 @@ use ::redis::{
 use futures_util::future::{BoxFuture, try_join_all};
 use tokio::sync::Mutex;
 
-use crate::{config, validate::credentials::Mark};
+use crate::{config, limit::Level, validate::credentials::Mark};
 
 use super::{
     StoreError,
     line::{Dial, Line, Row, Seen, Trouble},
     pending::Slot,
-    seam::Level,
 };
 
 /// Most rows in one call: others wait while a script runs, and this many take about 3 ms.

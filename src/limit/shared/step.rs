@@ -16,14 +16,16 @@ use std::{
 
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::metrics::Metrics;
+use crate::{
+    limit::{Entry, Unit},
+    metrics::Metrics,
+};
 
 use super::{
     Follower,
     line::{Dial, Line, Row, Seen, Trouble},
     pending::{Advance, Pending, Slot},
     presence::Presence,
-    seam::{Entry, Unit},
 };
 
 /// How often what was charged is told, within a fifth: replicas that started together must not stay together.

@@ -1,0 +1,112 @@
+//! Counts of decisions. Nearly all charges pass every limit that is asked; those are counted once for the
+//! whole charge, by which limits that were, and become counts of limits when somebody looks. It decides
+//! nothing.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use crate::metrics::{LimitCounts, Metrics};
+
+use super::{
+    Limit, Subject,
+    rules::{Inquiry, Limits, Rules, bit},
+};
+
+/// Which units a charge costs, and which levels its subject has: three bits and two.
+const KINDS: usize = 32;
+
+/// The counters of all limits.
+#[derive(Debug)]
+pub(super) struct Counters(Vec<(Limit, LimitCounts)>);
+
+impl Counters {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        Self(Limit::ALL.iter().map(|limit| (*limit, metrics.limit_counts(limit.label()))).collect())
+    }
+
+    /// Counts what each limit said.
+    pub(super) fn add(&self, inquiry: &Inquiry) {
+        for (limit, counts) in &self.0 {
+            let said = |limits: Limits| u64::from(limits & bit(*limit) != 0);
+            counts.add([said(inquiry.allowed), said(inquiry.refused), said(inquiry.would_refuse)]);
+        }
+    }
+
+    fn add_allowed(&self, limits: Limits, times: u64) {
+        for (limit, counts) in &self.0 {
+            if limits & bit(*limit) != 0 {
+                counts.add([times, 0, 0]);
+            }
+        }
+    }
+
+    pub(super) fn of(&self, wanted: Limit) -> Option<&LimitCounts> {
+        self.0.iter().find(|(limit, _)| *limit == wanted).map(|(_, counts)| counts)
+    }
+}
+
+/// Charges under one configuration that passed all limits that they met, by kind.
+#[derive(Debug)]
+pub(super) struct Tally {
+    kinds: [(AtomicU64, Limits); KINDS],
+    counters: Arc<Counters>,
+}
+
+impl Tally {
+    pub(super) fn new(rules: &Rules, counters: Arc<Counters>) -> Self {
+        Self { kinds: std::array::from_fn(|kind| (AtomicU64::new(0), asked(rules, kind))), counters }
+    }
+
+    /// Counts what the limits said to one charge.
+    pub(super) fn add(&self, subject: &Subject, inquiry: &Inquiry) {
+        if inquiry.refused | inquiry.would_refuse != 0 {
+            return self.counters.add(inquiry);
+        }
+        let units = inquiry.units.map(|units| units > 0);
+        let [requests, spans, bytes] = units.map(usize::from);
+        let (job, project) = (usize::from(subject.job.is_some()), usize::from(subject.project.is_some()));
+        let kind = requests | (spans << 1) | (bytes << 2) | (job << 3) | (project << 4);
+        match self.kinds.get(kind) {
+            Some((count, limits)) if *limits == inquiry.allowed => {
+                drop(count.fetch_add(1, Ordering::Relaxed))
+            }
+            // A listener that was not there at the start has no state that could be asked.
+            _ => self.counters.add(inquiry),
+        }
+    }
+
+    /// Hands over all that was counted since the last time.
+    pub(super) fn settle(&self) {
+        for (count, limits) in &self.kinds {
+            let times = count.swap(0, Ordering::Relaxed);
+            if times > 0 {
+                self.counters.add_allowed(*limits, times);
+            }
+        }
+    }
+}
+
+/// Whoever charges under a configuration that is no longer in force is counted too.
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
+
+/// The limits that a kind of charge meets.
+fn asked(rules: &Rules, kind: usize) -> Limits {
+    let has = |place: u32| (kind >> place) & 1 == 1;
+    let units = [has(0), has(1), has(2)];
+    rules.levels().into_iter().fold(0, |limits, level| {
+        let is_there = match level.level {
+            super::Level::Job => has(3),
+            super::Level::Project => has(4),
+            _ => true,
+        };
+        level.buckets().zip(units).fold(limits, |limits, ((limit, bucket), costs)| {
+            if is_there && costs && bucket.is_some() { limits | bit(limit) } else { limits }
+        })
+    })
+}
