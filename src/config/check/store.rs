@@ -17,7 +17,8 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         &["limits.store.key_prefix"],
         "must be 1 to 64 of the characters A-Z a-z 0-9 _ . : -",
     );
-    let files = [("limits.store.url_file", &store.url_file), ("limits.store.secret_file", &store.secret_file)];
+    let files =
+        [("limits.store.url_file", &store.url_file), ("limits.store.secret_file", &store.secret_file)];
     match store.r#type {
         StoreType::Redis => {
             problems.unless(
@@ -36,11 +37,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         StoreType::Local => {
             let more = ("limits.store.ca_file", &store.ca_file);
             for (field, path) in files.into_iter().chain([more]) {
-                problems.unless(
-                    !is_set(path),
-                    &[field, "limits.store.type"],
-                    "has no use with type: local",
-                );
+                problems.unless(!is_set(path), &[field, "limits.store.type"], "has no use with type: local");
             }
             problems.unless(
                 store.topology == Topology::Single,

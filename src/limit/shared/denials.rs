@@ -101,7 +101,8 @@ impl Shared {
 impl<V: Validator> Validator for Denials<V> {
     fn validate<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Verdict, Undetermined>> {
         let shared = self.shared.as_ref();
-        let Some((shared, mark)) = shared.and_then(|shared| Some((shared, shared.mark(&question.credentials)?)))
+        let Some((shared, mark)) =
+            shared.and_then(|shared| Some((shared, shared.mark(&question.credentials)?)))
         else {
             return self.inner.validate(question);
         };

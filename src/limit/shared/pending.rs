@@ -3,10 +3,11 @@
 
 use std::{
     collections::{HashMap, hash_map},
+    hash::{BuildHasherDefault, Hash, Hasher},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::limit::{Entry, Level, Unit};
+use crate::limit::{Entry, Level, Unit, keyed::AsItIs};
 
 /// Most keys at once, about 4 MB; [`super::FLUSH`] has them empty again twenty times a second.
 const MAX_KEYS: usize = 50_000;
@@ -15,11 +16,20 @@ const MAX_KEYS: usize = 50_000;
 const SHARDS: usize = 16;
 
 /// All that is counted of one sender, one level of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Slot {
     pub(super) level: Level,
     pub(super) key: u64,
 }
+
+/// Keys are keyed hashes already; those of the few listeners and of the whole are no trouble.
+impl Hash for Slot {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.key ^ self.level as u64);
+    }
+}
+
+type Slots = HashMap<Slot, Advance, BuildHasherDefault<AsItIs>>;
 
 /// Advances: nanoseconds of the three rates, spans of the budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +65,7 @@ impl From<(Unit, i64)> for Advance {
 /// Advances that wait for the next flush. Each request adds about five.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    shards: [Mutex<HashMap<Slot, Advance>>; SHARDS],
+    shards: [Mutex<Slots>; SHARDS],
 }
 
 impl Pending {
@@ -118,9 +128,10 @@ impl Pending {
         forgotten
     }
 
-    fn shard(&self, slot: Slot) -> MutexGuard<'_, HashMap<Slot, Advance>> {
-        // Keys are hashes already; levels with few keys need no spreading.
-        let place = usize::try_from(slot.key.rem_euclid(SHARDS as u64)).unwrap_or(0);
+    fn shard(&self, slot: Slot) -> MutexGuard<'_, Slots> {
+        // By other bits than the map itself goes by.
+        let spread = slot.key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        let place = usize::try_from(spread.rem_euclid(SHARDS as u64)).unwrap_or(0);
         let [first, ..] = &self.shards;
         lock(self.shards.get(place).unwrap_or(first))
     }

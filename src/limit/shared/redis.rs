@@ -11,12 +11,8 @@ use std::{
 
 use ::redis::{
     AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Script,
-    ScriptInvocation,
-    aio::MultiplexedConnection,
-    cluster::ClusterClient,
-    cluster_async::ClusterConnection,
-    cmd,
-    sentinel::SentinelClient,
+    ScriptInvocation, aio::MultiplexedConnection, cluster::ClusterClient, cluster_async::ClusterConnection,
+    cmd, sentinel::SentinelClient,
 };
 use futures_util::future::{BoxFuture, try_join_all};
 use tokio::sync::Mutex;
@@ -228,7 +224,9 @@ fn trouble(error: &RedisError) -> Trouble {
     }
     Trouble::Failed(match error.kind() {
         ErrorKind::Io => error.to_string(),
-        _ => error.code().map_or_else(|| error.category().to_owned(), |code| format!("{}: {code}", error.category())),
+        _ => error
+            .code()
+            .map_or_else(|| error.category().to_owned(), |code| format!("{}: {code}", error.category())),
     })
 }
 

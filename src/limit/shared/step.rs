@@ -156,9 +156,7 @@ impl Step {
         self.silent_since = None;
         let now = Instant::now();
         self.registered = Some(now);
-        if replicas >= self.presence.replicas()
-            || self.fewer_since.get_or_insert(now).elapsed() >= SETTLE
-        {
+        if replicas >= self.presence.replicas() || self.fewer_since.get_or_insert(now).elapsed() >= SETTLE {
             self.fewer_since = None;
             self.presence.set_replicas(replicas);
         }
@@ -242,3 +240,7 @@ fn jittered(pause: Duration) -> Duration {
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "an overflow fails the test, as it should")]
+mod tests;

@@ -34,7 +34,10 @@ impl Redis {
     /// The same with a configuration file, which it may write to.
     pub(crate) fn start_with(file: Option<&Path>, arguments: &[&str]) -> Option<Self> {
         if Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_err() {
-            assert!(std::env::var_os("CI").is_none(), "redis-server is missing: apt-get install redis-server");
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "redis-server is missing: apt-get install redis-server"
+            );
             eprintln!("\n!!! NOT TESTED: redis-server is not installed (apt-get install redis-server)\n");
             return None;
         }

@@ -60,10 +60,7 @@ fn single(address: &ConnectionInfo, certificates: Option<TlsCertificates>) -> Re
     }
 }
 
-fn cluster(
-    nodes: Vec<ConnectionInfo>,
-    certificates: Option<TlsCertificates>,
-) -> RedisResult<ClusterClient> {
+fn cluster(nodes: Vec<ConnectionInfo>, certificates: Option<TlsCertificates>) -> RedisResult<ClusterClient> {
     let mut builder = ClusterClient::builder(nodes).retries(1).tcp_settings(prompt());
     if let Some(certificates) = certificates {
         builder = builder.certs(certificates);
@@ -124,14 +121,18 @@ fn addresses(file: &[u8]) -> Result<Vec<ConnectionInfo>, String> {
             )
         })?;
         if matches!(address.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
-            return Err(format!("line {at}: \"#insecure\" would believe any certificate: set limits.store.ca_file"));
+            return Err(format!(
+                "line {at}: \"#insecure\" would believe any certificate: set limits.store.ca_file"
+            ));
         }
         addresses.push(address.set_tcp_settings(prompt()));
     }
     match addresses.len() {
         0 => Err("holds no address".into()),
         1..=MAX_ADDRESSES => Ok(addresses),
-        _ => Err(format!("holds more than {MAX_ADDRESSES} addresses: a few are enough, they tell the others")),
+        _ => {
+            Err(format!("holds more than {MAX_ADDRESSES} addresses: a few are enough, they tell the others"))
+        }
     }
 }
 
@@ -167,7 +168,11 @@ fn certificates(config: &Store, encrypted: bool) -> Result<Option<TlsCertificate
             let roots = read("ca_file", path)?;
             // The client takes a file without a certificate for one that trusts nobody.
             if !roots.windows(MARK.len()).any(|part| part == MARK) {
-                return Err(fault("ca_file", path, "no certificate in the file: it needs a PEM block".into()));
+                return Err(fault(
+                    "ca_file",
+                    path,
+                    "no certificate in the file: it needs a PEM block".into(),
+                ));
             }
             Ok(Some(TlsCertificates { client_tls: None, root_cert: Some(roots.to_vec()) }))
         }

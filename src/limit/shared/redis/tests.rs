@@ -9,7 +9,11 @@ use crate::{
 };
 
 #[path = "../../../../tests/it/support/redis.rs"]
-#[expect(dead_code, clippy::arithmetic_side_effects, reason = "shared with the integration tests, which use all of it")]
+#[expect(
+    dead_code,
+    clippy::arithmetic_side_effects,
+    reason = "shared with the integration tests, which use all of it"
+)]
 mod server;
 
 use self::server::Redis as Server;
@@ -51,7 +55,8 @@ fn is_about(ahead: u64, wanted: u64, started: Instant) -> bool {
 #[tokio::test]
 async fn charges_of_all_add_up() {
     let Some(server) = Server::start(&[]) else { return };
-    let (one, other) = (line(&server.url(), Topology::Single).await, line(&server.url(), Topology::Single).await);
+    let (one, other) =
+        (line(&server.url(), Topology::Single).await, line(&server.url(), Topology::Single).await);
     let started = Instant::now();
     charge(&one, row(1, [2_000_000, 0, 5_000_000], 10)).await;
     let seen = charge(&other, row(1, [3_000_000, 1_000_000, 0], 7)).await;
@@ -109,6 +114,7 @@ async fn many_rows_go_in_few_calls() {
         }
         server.ask("SCRIPT FLUSH");
     }
+    println!("{}", server.ask("INFO commandstats"));
 }
 
 /// Scenario: three replicas register, one of them twice; then only one does, with a short life.
@@ -172,12 +178,21 @@ async fn tls_checks_the_certificate() {
         std::fs::write(path(name), text).unwrap();
         path(name).display().to_string()
     };
-    let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    let own =
+        rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
     let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let (cert, key) = (write("own.pem", own.cert.pem()), write("own.key", own.signing_key.serialize_pem()));
     write("other.pem", other.cert.pem());
     let arguments = [
-        "--tls-port", "--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &cert, "--tls-auth-clients", "no",
+        "--tls-port",
+        "--tls-cert-file",
+        &cert,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-cert-file",
+        &cert,
+        "--tls-auth-clients",
+        "no",
     ];
     let Some(server) = Server::start(&arguments) else { return };
     for (scheme, ca, serves) in [
@@ -193,7 +208,8 @@ async fn tls_checks_the_certificate() {
         }
         let redis = Redis::open(&config).unwrap();
         let asked = async { redis.dial().await?.register("a", Duration::from_secs(1)).await };
-        let answer = tokio::time::timeout(Duration::from_secs(2), asked).await.unwrap_or(Err(Trouble::Timeout));
+        let answer =
+            tokio::time::timeout(Duration::from_secs(2), asked).await.unwrap_or(Err(Trouble::Timeout));
         assert_eq!(answer.is_ok(), serves, "{scheme} {ca}: {answer:?}");
     }
 }
@@ -226,10 +242,8 @@ async fn a_sentinel_tells_the_master() {
     let Some(master) = Server::start(&["--requirepass", "s3cret"]) else { return };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("sentinel.conf");
-    let watch = format!(
-        "sentinel monitor main 127.0.0.1 {} 1\nsentinel auth-pass main s3cret\n",
-        master.port()
-    );
+    let watch =
+        format!("sentinel monitor main 127.0.0.1 {} 1\nsentinel auth-pass main s3cret\n", master.port());
     std::fs::write(&file, watch).unwrap();
     let Some(sentinel) = Server::start_with(Some(&file), &["--sentinel"]) else { return };
     for (name, serves) in [("main", true), ("other", false)] {
@@ -237,7 +251,8 @@ async fn a_sentinel_tells_the_master() {
         let (_folder, config) = config(&urls, Topology::Sentinel);
         let redis = Redis::open(&config).unwrap();
         let asked = async { redis.dial().await?.register("a", Duration::from_secs(9)).await };
-        let answer = tokio::time::timeout(Duration::from_secs(5), asked).await.unwrap_or(Err(Trouble::Timeout));
+        let answer =
+            tokio::time::timeout(Duration::from_secs(5), asked).await.unwrap_or(Err(Trouble::Timeout));
         assert_eq!(answer == Ok(1), serves, "{name}: {answer:?}");
     }
 }

@@ -62,7 +62,12 @@ fn mistakes_are_named_and_passwords_are_not() {
         ("rediss://:hunter2@redis/#insecure", Topology::Single, None, "would believe any certificate"),
         ("redis://:hunter2@a\nredis://:hunter3@b", Topology::Cluster, None, "can't be used"),
         ("redis://:hunter2@main", Topology::Sentinel, None, "needs two lines"),
-        ("redis://main\nredis://:hunter2@a\nredis://:hunter3@b", Topology::Sentinel, None, "all sentinels need"),
+        (
+            "redis://main\nredis://:hunter2@a\nredis://:hunter3@b",
+            Topology::Sentinel,
+            None,
+            "all sentinels need",
+        ),
         ("redis://:hunter2@redis", Topology::Single, Some("x"), "limits.store.ca_file"),
         ("rediss://:hunter2@redis", Topology::Single, Some("hunter2"), "no certificate"),
     ] {
