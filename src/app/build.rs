@@ -183,7 +183,7 @@ pub(super) fn gateway(
             let cached = Cached::new(guard(*gitlab, &health), &config.cache, Arc::clone(&lasting.metrics));
             (Some(Authority::Gitlab { cached: Arc::new(cached), health }), None)
         }
-        (_, Some(Asked::Fixed(fixed))) => (Some(Authority::Fixed(Arc::new(fixed))), None),
+        (_, Some(Asked::Fixed(fixed))) => (Some(Authority::Fixed(fixed)), None),
     };
     if before.is_some() && kept.is_none() {
         tracing::warn!(
@@ -223,7 +223,7 @@ fn collector_tls(config: &Config) -> Result<Option<rustls::ClientConfig>, StartE
 /// An authority that nobody has asked yet.
 enum Asked {
     Gitlab(Box<Gitlab>),
-    Fixed(Fixed),
+    Fixed(Arc<Fixed>),
 }
 
 /// `None` where nobody is configured and no listener needs anybody.
@@ -241,7 +241,8 @@ fn authority(
         Gitlab::new(&config.gitlab, identity, digester, Arc::clone(&lasting.metrics))
             .map(|gitlab| Asked::Gitlab(Box::new(gitlab)))
     } else {
-        Fixed::load(&config.fixed.file, identity, digester, Arc::clone(&lasting.metrics)).map(Asked::Fixed)
+        Fixed::load(&config.fixed.file, identity, digester, Arc::clone(&lasting.metrics))
+            .map(|fixed| Asked::Fixed(Arc::new(fixed)))
     }
     .map(Some)
     .map_err(|error| StartError::new(error.to_string()))
@@ -261,7 +262,7 @@ pub(super) fn asker(config: &Config) -> Result<Asker, StartError> {
             ));
         }
         Some(Asked::Gitlab(gitlab)) => Arc::new(*gitlab),
-        Some(Asked::Fixed(fixed)) => Arc::new(fixed),
+        Some(Asked::Fixed(fixed)) => fixed,
     };
     Ok(Asker {
         validator,

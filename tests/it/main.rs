@@ -37,6 +37,7 @@ mod otlp_property;
 mod protocols;
 mod refusals;
 mod service_names;
+#[cfg(feature = "redis")]
 mod shared_limits;
 mod signals;
 mod support;

@@ -97,7 +97,8 @@ async fn a_store_that_hangs_or_dies_stops_nobody() {
 
 /// Scenario: a job sends through one replica, then through a second that has never seen it: until its budget of spans is
 /// used up, and until its burst of requests is.
-/// Guarantees: what the second one grants is what the first one left, from its first request on.
+/// Guarantees: what the second one grants is what the first one left, from its first request on; no key in the store shows
+/// a token, a job or a project.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_is_new_here_is_known_elsewhere() {
     let fleet = Fleet::start(2, |config| {
@@ -120,6 +121,13 @@ async fn a_job_that_is_new_here_is_known_elsewhere() {
     }
     fleet.flushed().await;
     export(&job, 1).send(second).await.assert_refused(Form::Protobuf, Refusal::RATE_LIMITED);
+
+    let kept = fleet.redis.ask("KEYS *");
+    let keys: Vec<_> = kept.lines().filter(|line| line.starts_with("spangate:{")).collect();
+    assert!(keys.len() > 4, "{kept}");
+    for told in [&job.runner_token, &job.job_token, &job.job_id.to_string(), &job.project_id.to_string()] {
+        assert!(!kept.contains(told.as_str()), "{told} in {kept}");
+    }
 }
 
 /// Scenario: one replica is told "no" about a bad pair; a second is asked about it, about another bad one, and goes on with a

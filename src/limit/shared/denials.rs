@@ -186,4 +186,5 @@ fn unix_millis() -> u64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "an overflow fails the test, as it should")]
 mod tests;

@@ -15,6 +15,10 @@ pub(super) enum Trouble {
     #[error("no answer within the time allowed")]
     Timeout,
     #[error("{0}")]
+    #[cfg_attr(
+        not(any(feature = "redis", test)),
+        expect(dead_code, reason = "without a client there is nobody to fail")
+    )]
     Failed(String),
 }
 

@@ -4,7 +4,10 @@
 use std::{
     collections::{HashMap, hash_map},
     hash::{BuildHasherDefault, Hash, Hasher},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use crate::limit::{Entry, Level, Unit, keyed::AsItIs};
@@ -66,6 +69,8 @@ impl From<(Unit, i64)> for Advance {
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     shards: [Mutex<Slots>; SHARDS],
+    /// Where the next flush begins, so that all have their turn when there is too much.
+    turn: AtomicUsize,
 }
 
 impl Pending {
@@ -88,7 +93,8 @@ impl Pending {
     /// Takes out what waits, at most of so many keys; which ones stay for the next time is chance.
     pub(super) fn take(&self, most: usize) -> Vec<(Slot, Advance)> {
         let mut taken = Vec::new();
-        for shard in &self.shards {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed).rem_euclid(SHARDS);
+        for shard in self.shards.iter().cycle().skip(turn).take(SHARDS) {
             let mut shard = lock(shard);
             let room = most.saturating_sub(taken.len());
             let there = shard.len();
@@ -99,9 +105,9 @@ impl Pending {
             } else {
                 let mut left = room;
                 let first = shard.extract_if(|_, _| {
-                    let takes = left > 0;
+                    let wants = left > 0;
                     left = left.saturating_sub(1);
-                    takes
+                    wants
                 });
                 taken.extend(first.filter(wanted));
             }

@@ -31,8 +31,9 @@ use super::{
 /// How often what was charged is told, within a fifth: replicas that started together must not stay together.
 pub(super) const FLUSH: Duration = Duration::from_millis(50);
 
-/// Most keys told in one flush. They take the store about 10 ms; what is more waits for the next flush.
-const MAX_ROWS: usize = 2_000;
+/// Most keys told in one flush: about 8 ms of the store's time where it shares a core with others. What is more waits
+/// for the next flush.
+const MAX_ROWS: usize = 500;
 
 /// How long the store may be silent before this replica goes on alone.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -45,6 +46,11 @@ const CONNECT: Duration = Duration::from_secs(1);
 
 /// Pauses between connections grow up to this, so that a store that comes back is not stormed.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
+
+/// A store that answers signs of life but no charges is tried ever more seldom, so that limits and log don't flap:
+/// whoever was not in step for this long gets a longer pause than the last time.
+const STEADY: Duration = Duration::from_secs(10);
+const MAX_PENALTY: Duration = Duration::from_mins(1);
 
 /// How often a replica says that it lives, and how long that holds.
 const REGISTER: Duration = Duration::from_secs(1);
@@ -77,7 +83,10 @@ pub(super) struct Step {
     registered: Option<Instant>,
     /// Since when fewer replicas are told of.
     fewer_since: Option<Instant>,
+    in_step_since: Option<Instant>,
     pause: Duration,
+    /// The first pause after going alone.
+    penalty: Duration,
 }
 
 impl Step {
@@ -100,7 +109,9 @@ impl Step {
             silent_since: None,
             registered: None,
             fewer_since: None,
+            in_step_since: None,
             pause: FLUSH,
+            penalty: PATIENCE,
         }
     }
 
@@ -108,36 +119,43 @@ impl Step {
     pub(super) async fn run(mut self) {
         self.show();
         loop {
-            match self.round().await {
-                Ok(()) => self.pause = FLUSH,
-                Err(trouble) => self.missed(&trouble),
+            if let Err(trouble) = self.round().await {
+                self.missed(&trouble);
             }
             sleep(jittered(self.pause)).await;
         }
     }
 
+    /// Asks whatever there is to ask; everything in it got an answer, or nothing of it counts.
     async fn round(&mut self) -> Result<(), Trouble> {
         let line = self.connect().await?;
         let is_due = self.registered.is_none_or(|last| last.elapsed() >= REGISTER);
+        let mut is_heard = false;
         // Whether it is there is asked with the smallest question.
         if is_due || self.silent_since.is_some() || self.phase != Phase::InStep {
             self.silent_since.get_or_insert_with(Instant::now);
             let replicas = self.presence.ask(line.register(&self.name, LIFE)).await?;
-            self.heard(replicas);
+            self.count(replicas);
+            is_heard = true;
+        }
+        if self.phase != Phase::InStep {
+            self.forget_rates();
         }
         let rows: Vec<_> = self.pending.take(MAX_ROWS).into_iter().filter_map(row).collect();
-        if rows.is_empty() {
-            return Ok(());
+        if !rows.is_empty() {
+            let told = rows.len();
+            self.silent_since.get_or_insert_with(Instant::now);
+            let seen = self.presence.ask(line.charge(rows)).await.inspect_err(|_| {
+                // Told again, they could count twice: whether they did arrive is not known.
+                self.metrics.limit_store_untold(u64::try_from(told).unwrap_or(u64::MAX));
+            })?;
+            for seen in seen {
+                follow(&*self.follower, &self.pending, seen);
+            }
+            is_heard = true;
         }
-        let told = rows.len();
-        self.silent_since.get_or_insert_with(Instant::now);
-        let seen = self.presence.ask(line.charge(rows)).await.inspect_err(|_| {
-            // Told again, they could count twice: whether they did arrive is not known.
-            self.metrics.limit_store_untold(u64::try_from(told).unwrap_or(u64::MAX));
-        })?;
-        self.silent_since = None;
-        for seen in seen {
-            follow(&*self.follower, &self.pending, seen);
+        if is_heard {
+            self.heard();
         }
         Ok(())
     }
@@ -152,19 +170,27 @@ impl Step {
         Ok(line)
     }
 
-    fn heard(&mut self, replicas: u32) {
-        self.silent_since = None;
+    fn count(&mut self, replicas: u32) {
         let now = Instant::now();
         self.registered = Some(now);
         if replicas >= self.presence.replicas() || self.fewer_since.get_or_insert(now).elapsed() >= SETTLE {
             self.fewer_since = None;
             self.presence.set_replicas(replicas);
         }
+        self.show();
+    }
+
+    fn heard(&mut self) {
+        self.silent_since = None;
+        self.pause = FLUSH;
         if self.phase != Phase::InStep {
             self.phase = Phase::InStep;
-            self.forget_rates();
+            self.in_step_since = Some(Instant::now());
             self.follower.set_share(1);
-            tracing::info!(replicas, "the store of limits answers: limits are shared");
+            tracing::info!(
+                replicas = self.presence.replicas(),
+                "the store of limits answers: limits are shared"
+            );
         }
         self.presence.answered();
         self.show();
@@ -179,20 +205,25 @@ impl Step {
         }
         if self.phase == Phase::Alone {
             self.forget_rates();
-            self.pause = self.pause.saturating_mul(2).min(MAX_PAUSE);
+            self.pause = self.pause.saturating_mul(2).min(MAX_PAUSE.max(self.penalty));
         } else if is_lost || silent >= PATIENCE {
-            self.phase = Phase::Alone;
-            self.pause = PATIENCE;
-            let replicas = self.presence.replicas();
-            self.follower.set_share(replicas);
-            self.show();
-            tracing::warn!(
-                error_message = %trouble,
-                replicas,
-                "the store of limits does not answer: this replica goes on with its share of each limit, one part in \
-                 `replicas`; see that the addresses in limits.store.url_file answer within 20 ms"
-            );
+            self.go_alone(trouble);
         }
+    }
+
+    fn go_alone(&mut self, trouble: &Trouble) {
+        let was_steady = self.in_step_since.is_none_or(|since| since.elapsed() >= STEADY);
+        let penalty = if was_steady { PATIENCE } else { self.penalty.saturating_mul(2).min(MAX_PENALTY) };
+        (self.phase, self.penalty, self.pause) = (Phase::Alone, penalty, penalty);
+        let replicas = self.presence.replicas();
+        self.follower.set_share(replicas);
+        self.show();
+        tracing::warn!(
+            error_message = %trouble,
+            replicas,
+            "the store of limits does not answer: this replica goes on with its share of each limit, one part in \
+             `replicas`; see that the addresses in limits.store.url_file answer within 20 ms"
+        );
     }
 
     fn forget_rates(&self) {
