@@ -36,9 +36,9 @@ settings! {
         per_client_failures: PerClientFailures = PerClientFailures::default(), holds PerClientFailures;
         /// Where the state of limits is kept: by each replica for itself, or shared by all.
         store: Store = Store::default(), holds Store;
-        /// The HTTP status of whatever is refused for now, 429 or 503: some exporters never try again after a 429. gRPC has
-        /// RESOURCE_EXHAUSTED with a delay either way.
-        throttle_status: u16 = 429;
+        /// The HTTP status of whatever is refused for now, 429 or 503: some exporters never try again after a 429. gRPC
+        /// has `RESOURCE_EXHAUSTED` with a delay either way.
+        throttle_status: u32 = 429;
     }
 
     /// All requests of a level.

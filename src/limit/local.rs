@@ -2,11 +2,10 @@
 //! identities only. What other replicas took comes in through [`Local::follow`]; what is taken here goes out
 //! through a [`Ledger`].
 //!
-//! State is bounded: a million jobs, and the idlest are forgotten first. Keys come only from
+//! State is bounded: a million keys, and the idlest are forgotten first. Keys come only from
 //! verified identities and are keyed hashes, so nobody can make up keys to push another job's state
-//! out; a sender would need a million jobs that the authority knows. Nor would that make its rates any
-//! higher (`keyed`); a budget begins anew then, but only after more spans than it holds were
-//! charged to others.
+//! out; a sender would need 800,000 jobs that the authority knows, all within the life of a budget. Nor
+//! would that make its rates any higher (`keyed`).
 
 use std::{
     fmt::Debug,
@@ -35,14 +34,15 @@ use super::{
     tally::{Counters, Tally},
 };
 
-/// Most jobs that state is kept for; a job takes about 59 bytes.
-const MAX_JOBS: usize = 1_000_000;
+/// Most jobs that state is kept for; a job takes about 60 bytes. At 500 new ones a second, more than come in
+/// the time for which a budget is remembered (16 minutes by default).
+const MAX_JOBS: usize = 800_000;
 
-/// Most runner tokens that state is kept for.
-const MAX_RUNNERS: usize = 200_000;
+/// Most runner tokens that state is kept for; one takes about 55 bytes.
+const MAX_RUNNERS: usize = 100_000;
 
 /// Most projects that state is kept for.
-const MAX_PROJECTS: usize = 200_000;
+const MAX_PROJECTS: usize = 100_000;
 
 /// A job's budget is remembered this long after the last verdict on it has ended at the latest. A longer
 /// debt of a bucket than that is forgiven with it.

@@ -1,6 +1,8 @@
 //! What the sender reads: an export response or a `google.rpc.Status`, in the request's own
 //! encoding, over HTTP or as gRPC. It decides form, never what the answer is.
 
+mod quota;
+
 use std::{fmt::Write as _, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
@@ -50,25 +52,34 @@ pub fn accepted(protocol: Protocol, signal: Signal, partial: &PartialSuccess) ->
     }
 }
 
-/// The answer to a refused request.
+/// The answer to a refused request. `throttle` stands in the place of 429, over HTTP.
 #[must_use]
 pub fn refused(
     protocol: Protocol,
     rejection: &Rejection,
+    throttle: StatusCode,
     names: &HeaderNames,
     accepts: Accepts,
 ) -> Response<AnswerBody> {
     let status = rejection.status();
+    let http_status = match rejection.http_status() {
+        StatusCode::TOO_MANY_REQUESTS => throttle,
+        other => other,
+    };
     let mut response = match protocol {
-        Protocol::HttpProtobuf => http(rejection.http_status(), PROTOBUF, status.to_protobuf()),
-        Protocol::HttpJson => http(rejection.http_status(), JSON, status.to_json()),
+        Protocol::HttpProtobuf => http(http_status, PROTOBUF, status.to_protobuf()),
+        Protocol::HttpJson => http(http_status, JSON, status.to_json()),
         Protocol::Grpc => trailers_only(&status),
     };
     let headers = response.headers_mut();
     if let Some(delay) = status.retry_after
         && protocol != Protocol::Grpc
     {
-        headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(delay)));
+        let seconds = whole_seconds(delay);
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        if let Rejection::Limited(refusal) = rejection {
+            quota::tell(headers, refusal, seconds);
+        }
     }
     match rejection {
         Rejection::Method => {

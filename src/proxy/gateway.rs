@@ -4,7 +4,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::request::Parts;
+use http::{StatusCode, request::Parts};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
@@ -81,6 +81,7 @@ pub struct Settings {
     depth: Depth,
     attributes: AttributesMode,
     compression: Encoding,
+    pub(super) throttle_status: StatusCode,
 }
 
 impl From<&Config> for Settings {
@@ -97,6 +98,10 @@ impl From<&Config> for Settings {
             depth: config.intake.depth,
             attributes: config.attributes.mode,
             compression: config.collector.compression,
+            throttle_status: match config.limits.throttle_status {
+                503 => StatusCode::SERVICE_UNAVAILABLE,
+                _ => StatusCode::TOO_MANY_REQUESTS,
+            },
         }
     }
 }

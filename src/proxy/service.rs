@@ -56,7 +56,9 @@ pub async fn serve(
         ),
         Err(rejection) => {
             let protocol = notes.route.map_or_else(|| Protocol::of_answer(&head), |route| route.protocol);
-            (answer::refused(protocol, rejection, &gateway.names, rules.accepts), rejection.label())
+            let throttle = gateway.settings.throttle_status;
+            let answer = answer::refused(protocol, rejection, throttle, &gateway.names, rules.accepts);
+            (answer, rejection.label())
         }
     };
     if let Ok(value) = http::HeaderValue::from_str(&correlation_id) {

@@ -14,6 +14,7 @@
 mod admin;
 mod allocation;
 mod architecture;
+mod attempts;
 mod attribute_sets;
 mod authority;
 mod cache;
@@ -31,6 +32,7 @@ mod fuzzed;
 mod gate;
 mod guard;
 mod identity;
+mod limit_levels;
 mod limits;
 mod oidc;
 mod otlp_property;

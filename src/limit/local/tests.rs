@@ -1,5 +1,8 @@
 //! The limits of one process under a clock that the test moves.
 
+mod hierarchy;
+mod shared;
+
 use std::time::Duration;
 
 use governor::clock::FakeRelativeClock;
