@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     cache::verdict::Cached,
-    config::{AlsoStrip, Authentication, Config},
+    config::{AlsoStrip, Authentication, Config, StoreType},
     limit::{
         failures::Failures,
         local::Local,
@@ -114,14 +114,21 @@ impl Lasting {
 
         readable(config)?;
         let shared = &config.limits.store;
-        let store = Store::open(shared, &metrics).map_err(|error| StartError::new(error.to_string()))?;
-        let store = store.map(Arc::new);
-        let (digester, limits) = match &store {
-            None => (Digester::random(), Local::new(config, &metrics)),
-            Some(store) => (
-                Digester::sharing(&shared.secret_file).map_err(|error| StartError::new(error.to_string()))?,
-                Local::new(config, &metrics).with_ledger(Arc::clone(store) as _),
-            ),
+        let store = Store::open(shared, &metrics).map_err(|error| error.to_string());
+        let digester = match shared.r#type {
+            StoreType::Local => Ok(Digester::random()),
+            StoreType::Redis => Digester::sharing(&shared.secret_file).map_err(|error| error.to_string()),
+        };
+        let (store, digester) = match (store, digester) {
+            (Ok(store), Ok(digester)) => (store.map(Arc::new), digester),
+            (store, digester) => {
+                return Err(StartError([store.err(), digester.err()].into_iter().flatten().collect()));
+            }
+        };
+        let limits = Local::new(config, &metrics);
+        let limits = match &store {
+            None => limits,
+            Some(store) => limits.with_ledger(Arc::clone(store) as _),
         };
         Ok(Self {
             digester: Arc::new(digester),
