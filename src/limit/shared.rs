@@ -3,8 +3,8 @@
 //! but for two questions of at most [`DEADLINE`]: what others know of a job that is new here, and whether another
 //! replica was just told "no" about a pair that is new here.
 //!
-//! - [`pending`]: what was charged here since the last flush. [`step`]: the task that tells it and follows.
-//! - [`line`]: what a store can be asked; [`redis`] asks a real one.
+//! - `pending`: what was charged here since the last flush. `step`: the task that tells it and follows.
+//! - `line`: what a store can be asked; `redis` asks a real one.
 //! - [`denials`]: a validator before the authority.
 //!
 //! Not promised: an exact limit. Between two flushes each replica knows only itself, so a burst can be as large

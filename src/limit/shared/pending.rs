@@ -12,7 +12,7 @@ use std::{
 
 use crate::limit::{Entry, Level, Unit, keyed::AsItIs};
 
-/// Most keys at once, about 4 MB; [`super::FLUSH`] has them empty again twenty times a second.
+/// Most keys at once, about 4 MB; [`FLUSH`](super::step::FLUSH) has them empty again twenty times a second.
 const MAX_KEYS: usize = 50_000;
 
 /// Enough locks that cores seldom meet on one.
