@@ -44,7 +44,9 @@ async fn world(change: impl FnOnce(&mut Limits)) -> World {
 fn jobs(world: &World) -> [Job; 3] {
     let mut jobs = [Job::new(1), Job::new(2), Job::new(3)];
     jobs[1].project_id = jobs[0].project_id;
-    jobs.iter().for_each(|job| world.authority.allow(job));
+    for job in &jobs {
+        world.authority.allow(job);
+    }
     jobs
 }
 

@@ -1,6 +1,11 @@
 //! Bounds, in number and in weight, and who has to go when one is passed.
 
-use std::{collections::HashMap, hash::RandomState, time::Duration};
+use std::{
+    collections::HashMap,
+    hash::RandomState,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use super::{Slot, Table};
 
@@ -42,6 +47,53 @@ fn the_idlest_go_first() {
     assert_eq!(held(10_000..20_000), 10_000);
     assert_eq!(held(100_000..105_000), 5_000);
     assert!((3_700..=5_000).contains(&held(0..10_000)));
+}
+
+/// Scenario: keys come past the bound; others are forgotten after their time, removed, or replaced.
+/// Guarantees: just the values that made room are told of, each once.
+#[test]
+fn who_makes_room_is_told_of() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let hears = Arc::clone(&told);
+    let table =
+        Table::<u64, u64>::new(1_000, MINUTE).telling(move |value| hears.lock().unwrap().push(*value));
+    for key in 0..1_000 {
+        table.insert(key, 0, key, 0);
+    }
+    table.remove(&5);
+    table.insert(6, 0, 6_000, 0);
+    table.sweep(3_600 * SECOND);
+    assert_eq!((table.len(), told.lock().unwrap().len()), (0, 0));
+    for key in 0..1_500 {
+        table.insert(key, 3_600 * SECOND, key, 0);
+    }
+    let mut told = told.lock().unwrap().clone();
+    assert_eq!(told.len(), 1_500 - table.len());
+    told.dedup();
+    assert!(told.iter().all(|key| table.with_existing(key, 3_600 * SECOND, |_| ()).is_none()), "{told:?}");
+    assert_eq!(told.len(), 1_500 - table.len());
+}
+
+/// Scenario: a value is worked on that is to stay, one that is to go, and one that is not there; then a shorter time for
+/// idle values is set.
+/// Guarantees: only the second goes; the new time holds from the next sweep on.
+#[test]
+fn values_go_when_they_are_done() {
+    let table = Table::<u64, u64>::new(1_000, MINUTE);
+    for key in [1, 2] {
+        table.insert(key, 0, key, 0);
+    }
+    for key in 1..=3 {
+        table.retain_existing(&key, 30 * SECOND, |value| {
+            *value *= 10;
+            *value < 20
+        });
+    }
+    assert_eq!(table.with_existing(&1, 30 * SECOND, |value| *value), Some(10));
+    assert_eq!((table.with_existing(&2, 30 * SECOND, |_| ()), table.len()), (None, 1));
+    table.set_idle(Duration::from_secs(5));
+    table.sweep(70 * SECOND);
+    assert_eq!(table.len(), 0);
 }
 
 /// Scenario: values that nobody touches, beside one that is touched now and then.

@@ -2,7 +2,7 @@
 //! is, `RateLimit` what is left of it and for how long to wait.
 //!
 //! Form and names are those of draft-ietf-httpapi-ratelimit-headers-10: Lists of Strings with Parameters
-//! (RFC 9651), sections "RateLimit-Policy Field" and "RateLimit Field". Earlier revisions had other fields.
+//! (RFC 9651), as its sections 3 and 4 have it. Earlier revisions had other fields.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 

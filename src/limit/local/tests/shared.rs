@@ -28,7 +28,9 @@ struct Book {
 
 impl Ledger for Book {
     fn note(&self, entry: Entry, nanos: i64) {
-        *self.sums.lock().unwrap().entry((entry.level, entry.key, entry.unit)).or_default() += nanos;
+        let mut sums = self.sums.lock().unwrap();
+        let sum = sums.entry((entry.level, entry.key, entry.unit)).or_default();
+        *sum = sum.checked_add(nanos).unwrap();
     }
 
     fn first_sight(&self, _: Subject) -> Option<BoxFuture<'_, ()>> {
@@ -98,6 +100,7 @@ fn others_charges_can_be_followed() {
     local.follow(entry(Level::Job, 2, Unit::Budget), 990);
     local.follow(entry(Level::Job, 2, Unit::Budget), 5);
     assert_eq!(budget(&local, SUBJECT, 100), 10);
+    assert_eq!(take(&local, SUBJECT, REQUEST), Decision::Taken);
     local.follow(entry(Level::Runner, 1, Unit::Requests), 1_990_000_000);
     assert_eq!(refusal(&local, SUBJECT, Cost { requests: 2, ..REQUEST }), Some((Limit::RunnerRequests, 10)));
     assert_eq!(passes(&local, SUBJECT, REQUEST), 1);
