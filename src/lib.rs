@@ -33,7 +33,7 @@
 //!   attributes where `also_strip` says so.
 //!
 //! Not promised: durable delivery (telemetry is best effort; the exporter retries), ordering
-//! between requests, limits shared between replicas.
+//! between requests, exact limits over several replicas ([`limit::shared`] says how near they come).
 
 pub mod admin;
 pub mod app;

@@ -9,10 +9,7 @@ use crate::{
     validate::{IdentityPolicy, Validator, oidc::Oidc},
 };
 
-use super::{
-    StartError,
-    build::{Lasting, digests},
-};
+use super::{StartError, build::Lasting, files::digests};
 
 /// Who knows bearer tokens.
 #[derive(Clone, Debug)]

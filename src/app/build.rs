@@ -1,14 +1,16 @@
 //! One gateway out of one configuration, and what outlives it: metrics, limits, keys, memory
 //! budgets. It opens files but no socket.
 
-use std::{path::PathBuf, sync::Arc};
-
-use aws_lc_rs::digest::{SHA256, digest};
+use std::sync::Arc;
 
 use crate::{
     cache::verdict::Cached,
-    config::{AlsoStrip, Authentication, Config},
-    limit::{failures::Failures, local::Local},
+    config::{AlsoStrip, Authentication, Config, StoreType},
+    limit::{
+        failures::Failures,
+        local::Local,
+        shared::{InStep, Store, denials::Denials},
+    },
     metrics::Metrics,
     otlp::rewrite::{Policy, ProtectedKeys},
     proxy::{
@@ -36,7 +38,9 @@ use crate::{
 use super::{
     Asker, Questioned, StartError,
     bearer::{self, Bearer},
-    descriptors, memory,
+    descriptors,
+    files::{authority_files, authority_name, readable},
+    memory,
 };
 
 /// What lasts from one configuration to the next.
@@ -45,6 +49,8 @@ pub(super) struct Lasting {
     pub(super) metrics: Arc<Metrics>,
     pub(super) digester: Arc<Digester>,
     limits: Arc<Local>,
+    /// `None`: this replica keeps limits by itself.
+    store: Option<Arc<Store>>,
     failures: Arc<Failures>,
     in_flight: InFlight,
     pub(super) overload: Arc<Overload>,
@@ -63,10 +69,13 @@ pub(super) struct Built {
     files: Vec<Option<Vec<u8>>>,
 }
 
+/// What stands behind the cache.
+type Authoritative = Denials<Guard<Gitlab>>;
+
 /// Who says yes or no.
 #[derive(Clone, Debug)]
 enum Authority {
-    Gitlab { cached: Arc<Cached<Guard<Gitlab>>>, health: Arc<guard::State> },
+    Gitlab { cached: Arc<Cached<Authoritative>>, health: Arc<guard::State> },
     Fixed(Arc<Fixed>),
 }
 
@@ -85,7 +94,7 @@ pub(super) struct Prepared {
     built: Built,
     bearer: Option<bearer::Prepared>,
     /// Another way to ask the same authority: what its cache holds stays.
-    ask_anew: Option<Guard<Gitlab>>,
+    ask_anew: Option<Authoritative>,
 }
 
 impl Prepared {
@@ -104,7 +113,7 @@ impl Prepared {
 }
 
 impl Lasting {
-    pub(super) fn new(config: &Config, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, StartError> {
         /// Log lines a second for one kind of refusal.
         const LINES_PER_SECOND: u32 = 5;
 
@@ -113,15 +122,39 @@ impl Lasting {
         let places = descriptors::places(intake.max_connections);
         let connections = Connections::new(places, intake.max_connections_per_client);
         let overload = Overload::new(connections, in_flight.clone(), Arc::clone(&metrics));
-        Self {
-            digester: Arc::new(Digester::random()),
-            limits: Arc::new(Local::new(config, &metrics)),
+        readable(config)?;
+        let shared = &config.limits.store;
+        let store = Store::open(shared, &metrics).map_err(|error| error.to_string());
+        let digester = match shared.r#type {
+            StoreType::Local => Ok(Digester::random()),
+            StoreType::Redis => Digester::sharing(&shared.secret_file).map_err(|error| error.to_string()),
+        };
+        let (store, digester) = match (store, digester) {
+            (Ok(store), Ok(digester)) => (store.map(Arc::new), digester),
+            (store, digester) => {
+                return Err(StartError([store.err(), digester.err()].into_iter().flatten().collect()));
+            }
+        };
+        let limits = Local::new(config, &metrics);
+        let limits = match &store {
+            None => limits,
+            Some(store) => limits.with_ledger(Arc::clone(store) as _),
+        };
+        Ok(Self {
+            digester: Arc::new(digester),
+            limits: Arc::new(limits),
+            store,
             failures: Arc::new(Failures::new(&config.limits.per_client_failures, &metrics)),
             in_flight,
             overload: Arc::new(overload),
             log_cap: Arc::new(RateCap::new(LINES_PER_SECOND)),
             metrics,
-        }
+        })
+    }
+
+    /// Begins to share limits, where they are shared.
+    pub(super) fn share(&self) -> Option<InStep> {
+        self.store.as_ref().map(|store| store.start(&self.limits))
     }
 
     /// The budget for body bytes.
@@ -138,10 +171,7 @@ pub(super) fn gateway(
     lasting: &Lasting,
     before: Option<&Built>,
 ) -> Result<Prepared, StartError> {
-    let unreadable = unreadable_files(config);
-    if !unreadable.is_empty() {
-        return Err(StartError(unreadable));
-    }
+    readable(config)?;
     let files = authority_files(config);
     let kept = before.filter(|before| before.files == files && same_authority(&before.config, config));
     let asked = authority(config, IdentityPolicy::from_config(config), lasting);
@@ -160,7 +190,9 @@ pub(super) fn gateway(
         }
     };
     let guard = |gitlab, health: &Arc<guard::State>| {
-        Guard::new(gitlab, &config.gitlab, Arc::clone(health), Arc::clone(&lasting.metrics))
+        let guard = Guard::new(gitlab, &config.gitlab, Arc::clone(health), Arc::clone(&lasting.metrics));
+        let (store, name) = (lasting.store.as_deref(), authority_name(config, &files));
+        Denials::new(guard, store, &lasting.digester, &name, config.cache.negative_ttl)
     };
     let (authority, ask_anew) = match (kept.and_then(|before| before.authority.clone()), asked) {
         (_, None) => (None, None),
@@ -242,11 +274,7 @@ fn authority(
 
 /// The authority with nothing in front of it: every question is asked.
 pub(super) fn asker(config: &Config, kind: Kind) -> Result<Asker, StartError> {
-    let unreadable = unreadable_files(config);
-    if !unreadable.is_empty() {
-        return Err(StartError(unreadable));
-    }
-    let lasting = Lasting::new(config, Arc::new(Metrics::new()));
+    let lasting = Lasting::new(config, Arc::new(Metrics::new()))?;
     let names =
         HeaderNames::from_config(&config.gitlab).map_err(|error| StartError::new(error.to_string()))?;
     // For an operator's eyes.
@@ -300,57 +328,6 @@ fn same_authority(before: &Config, now: &Config) -> bool {
         && IdentityPolicy::from_config(before) == IdentityPolicy::from_config(now)
 }
 
-/// All files that the configuration names and that can't be read, so that an operator mends them in
-/// one go; what is in them is judged by whoever uses it.
-pub(super) fn unreadable_files(config: &Config) -> Vec<String> {
-    let Config { admin, gitlab, fixed, collector, .. } = config;
-    let of_listeners = config.listeners.iter().enumerate().flat_map(|(index, listener)| {
-        listener.tls.iter().flat_map(move |tls| {
-            [
-                ("cert_file", &tls.cert_file),
-                ("key_file", &tls.key_file),
-                ("client_ca_file", &tls.client_ca_file),
-            ]
-            .map(|(key, path)| (format!("listeners.{index}.tls.{key}"), path))
-        })
-    });
-    let of_providers = config.oidc.providers.iter().enumerate().flat_map(|(index, provider)| {
-        [("keys_file", &provider.keys_file), ("ca_file", &provider.ca_file)]
-            .map(|(key, path)| (format!("oidc.providers.{index}.{key}"), path))
-    });
-    [
-        ("admin.token_file", &admin.token_file),
-        ("gitlab.secret_file", &gitlab.secret_file),
-        ("gitlab.ca_file", &gitlab.ca_file),
-        ("fixed.file", &fixed.file),
-        ("collector.tls.ca_file", &collector.tls.ca_file),
-        ("collector.tls.cert_file", &collector.tls.cert_file),
-        ("collector.tls.key_file", &collector.tls.key_file),
-    ]
-    .into_iter()
-    .map(|(key, path)| (key.to_owned(), path))
-    .chain(of_listeners)
-    .chain(of_providers)
-    .filter(|(_, path)| !path.as_os_str().is_empty())
-    .filter_map(|(key, path)| {
-        let error = std::fs::File::open(path).err()?;
-        Some(format!("{key}: {}: cannot be read: {error}", path.display()))
-    })
-    .collect()
-}
-
-/// Digests of the files that say who the authority is; one that can't be read is reported by
-/// whoever needs it.
-fn authority_files(config: &Config) -> Vec<Option<Vec<u8>>> {
-    digests(&[config.gitlab.secret_file.clone(), config.fixed.file.clone()])
-}
-
-/// A digest of each file; `None` for one that can't be read.
-pub(super) fn digests(files: &[PathBuf]) -> Vec<Option<Vec<u8>>> {
-    let read = |path| Some(digest(&SHA256, &std::fs::read(path).ok()?).as_ref().to_vec());
-    files.iter().map(read).collect()
-}
-
 fn policy(config: &Config) -> Policy {
     let attributes = &config.attributes;
     let (keys, prefixes) = protected(config);
@@ -386,6 +363,7 @@ pub(super) fn need_restart(before: &Config, now: &Config) -> Vec<&'static str> {
              idle_timeout, stranger_idle_timeout, max_in_flight_bytes",
             connections(before) != connections(now),
         ),
+        ("limits.store", before.limits.store != now.limits.store),
         (
             "cache.max_entries, max_size",
             (before.cache.max_entries, before.cache.max_size) != (now.cache.max_entries, now.cache.max_size),

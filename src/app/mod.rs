@@ -4,6 +4,7 @@
 mod bearer;
 mod build;
 mod descriptors;
+mod files;
 mod memory;
 mod operator;
 mod unjudged;
@@ -22,6 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     admin::{self, Health, Token},
     config::{self, Config},
+    limit::shared::InStep,
     metrics::Metrics,
     proxy::{
         gateway::{Gateway, ListenerRules},
@@ -67,6 +69,8 @@ pub struct Running {
     server_tls: BTreeMap<String, Arc<ArcSwap<rustls::ServerConfig>>>,
     /// What is in force; locked for the length of a reload.
     current: Mutex<Built>,
+    /// Limits are shared for as long as this lives.
+    _in_step: Option<InStep>,
     drain: CancellationToken,
     cut: CancellationToken,
     tasks: TaskTracker,
@@ -116,8 +120,8 @@ pub fn asker(config: &Config, kind: Kind) -> Result<Asker, StartError> {
 pub fn check(config: &Config) -> Result<(), Vec<String>> {
     tls::install_provider();
     let lasting = Lasting::new(config, Arc::new(Metrics::new()));
-    let mut problems = build::unreadable_files(config);
-    if problems.is_empty() {
+    let mut problems = lasting.as_ref().err().map(|error| error.0.clone()).unwrap_or_default();
+    if let Ok(lasting) = &lasting {
         let of_listeners = config.listeners.iter().filter_map(|listener| {
             let error = tls::server(listener.tls.as_ref()?).err()?;
             Some(format!("listener {}: {error}", listener.name))
@@ -125,7 +129,7 @@ pub fn check(config: &Config) -> Result<(), Vec<String>> {
         problems.extend(of_listeners);
         problems
             .extend(operator::token(&config.admin.token_file).err().into_iter().flat_map(|error| error.0));
-        problems.extend(build::gateway(config, &lasting, None).err().into_iter().flat_map(|error| error.0));
+        problems.extend(build::gateway(config, lasting, None).err().into_iter().flat_map(|error| error.0));
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
@@ -161,20 +165,21 @@ fn tell_warnings(config: &Config) {
 pub async fn start(config: Config) -> Result<Running, StartError> {
     tls::install_provider();
     descriptors::raise(config.intake.max_connections);
-    let lasting = Arc::new(Lasting::new(&config, Arc::new(Metrics::new())));
+    let lasting = Arc::new(Lasting::new(&config, Arc::new(Metrics::new()))?);
     memory::tell(&config.intake, lasting.in_flight_bytes());
     let admin_token = operator::token(&config.admin.token_file)?;
     let built = build::gateway(&config, &lasting, None)?.take_over(&lasting);
     let mut running = Running {
         listeners: BTreeMap::new(),
         admin: config.admin.address,
-        lasting,
         health: Arc::new(Health::default()),
         gateway: Arc::new(ArcSwap::from(Arc::clone(&built.gateway))),
         admin_token: Arc::new(ArcSwapOption::from(admin_token)),
         started_with: config.clone(),
         server_tls: BTreeMap::new(),
         current: Mutex::new(built),
+        _in_step: lasting.share(),
+        lasting,
         drain: CancellationToken::new(),
         cut: CancellationToken::new(),
         tasks: TaskTracker::new(),

@@ -289,9 +289,14 @@ impl<V: Validator> Shared<V> {
     /// Asks the authority, twice if it denies what is still good here.
     async fn ask(&self, question: &Question) -> Answer {
         let settings = self.settings.load_full();
-        let first = settings.inner.validate(question).await;
+        let key = question.credentials.digest();
+        let first = if self.bridge(key).is_some() {
+            settings.inner.validate_anew(question).await
+        } else {
+            settings.inner.validate(question).await
+        };
         let denied = matches!(first, Ok(Verdict::Deny(_)));
-        if !denied || self.bridge(question.credentials.digest()).is_none() {
+        if !denied || self.bridge(key).is_none() {
             return first;
         }
         let mut again = question.clone();
@@ -299,7 +304,7 @@ impl<V: Validator> Shared<V> {
         again.deadline = end.map_or(question.deadline, |end| end.min(question.deadline));
         let second = async {
             sleep(SECOND_THOUGHT).await;
-            settings.inner.validate(&again).await
+            settings.inner.validate_anew(&again).await
         };
         timeout_at(again.deadline, second).await.unwrap_or(Err(Undetermined::Timeout))
     }

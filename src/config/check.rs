@@ -4,6 +4,7 @@
 mod authority;
 mod limits;
 mod oidc;
+mod store;
 
 use std::{
     collections::BTreeSet,
@@ -106,6 +107,7 @@ impl Config {
         oidc::oidc(self, &mut problems);
         cache(self, &mut problems);
         limits::check(self, &mut problems);
+        store::check(self, &mut problems);
         attributes(self, &mut problems);
         intake(self, &mut problems);
         collector(self, &mut problems);

@@ -13,6 +13,7 @@ mod oidc;
 mod outlets;
 mod read;
 mod rules;
+mod store;
 mod substitute;
 mod tree;
 mod trusted;
@@ -34,6 +35,7 @@ pub use rules::{
     PerRunner, Protected, Traces,
 };
 
+pub use store::{Store, StoreType, Topology};
 pub use units::{Network, ShareOfMemory};
 
 use settings::settings;

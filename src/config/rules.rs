@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{settings::settings, units::ByteSize};
+use super::{settings::settings, store::Store, units::ByteSize};
 
 settings! {
     /// Rules for spans; `trace_id` holds for all signals.
@@ -34,6 +34,8 @@ settings! {
         per_job: PerJob = PerJob::default(), holds PerJob;
         /// Failed attempts from one client address (/32, /64).
         per_client_failures: PerClientFailures = PerClientFailures::default(), holds PerClientFailures;
+        /// Where the state of limits is kept: by each replica for itself, or shared by all.
+        store: Store = Store::default(), holds Store;
         /// The HTTP status of whatever is refused for now, 429 or 503: some exporters never try again after a 429. gRPC
         /// has `RESOURCE_EXHAUSTED` with a delay either way.
         throttle_status: u32 = 429;

@@ -27,6 +27,17 @@ pub trait Settings {
     const KEYS: &'static [Key];
 }
 
+/// A key that is a word of Rust's own is written `r#type`.
+pub(crate) const fn bare(name: &'static str) -> &'static str {
+    match name.as_bytes() {
+        [b'r', b'#', bare @ ..] => match std::str::from_utf8(bare) {
+            Ok(bare) => bare,
+            Err(_) => name,
+        },
+        _ => name,
+    }
+}
+
 /// Makes a section: `/// meaning` above `key: Type = default`, then `, as "units::x"` for a
 /// spelling of its own and `, holds Section` for a key with keys below.
 macro_rules! settings {
@@ -59,7 +70,7 @@ macro_rules! settings {
         impl $crate::config::settings::Settings for $name {
             const KEYS: &'static [$crate::config::settings::Key] = &[$(
                 $crate::config::settings::Key {
-                    name: stringify!($key),
+                    name: $crate::config::settings::bare(stringify!($key)),
                     doc: &[$($doc),+],
                     inner: $crate::config::settings::settings!(@section $($inner)?),
                 },

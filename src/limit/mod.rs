@@ -9,6 +9,7 @@ mod keyed;
 pub mod local;
 mod names;
 mod rules;
+pub mod shared;
 mod tally;
 
 use std::{fmt, time::Duration};

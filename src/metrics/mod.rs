@@ -2,6 +2,7 @@
 //! is never one. It decides names only, never when something happens.
 
 mod labels;
+mod limit_store;
 mod limits;
 mod process;
 mod table;
@@ -77,6 +78,7 @@ pub struct Metrics {
     jwks_age: Family<IssuerLabels, Gauge<f64, AtomicU64>>,
     jwks_fetches: Family<OutcomeLabels, Counter>,
     limit_decisions: Family<LimitLabels, Counter>,
+    limit_store: limit_store::LimitStore,
     stripped: Counter,
     unknown_fields: Counter,
     collector_requests: Family<CollectorLabels, Counter>,
@@ -185,6 +187,7 @@ impl Metrics {
             jwks_age: add(to, &table::JWKS_AGE, Family::default()),
             jwks_fetches: add(to, &table::JWKS_FETCHES, Family::default()),
             limit_decisions: add(to, &table::LIMIT_DECISIONS, Family::default()),
+            limit_store: limit_store::LimitStore::register(to),
             stripped: add(to, &table::STRIPPED, Counter::default()),
             unknown_fields: add(to, &table::UNKNOWN_FIELDS, Counter::default()),
             collector_requests: add(to, &table::COLLECTOR_REQUESTS, Family::default()),

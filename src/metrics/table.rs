@@ -81,6 +81,17 @@ rows! {
         "limit": "job_, runner_, project_, listener_, global_ with requests, spans, bytes; job_span_budget, client_failures, client_in_flight",
         "decision": "allowed, refused, would_refuse"
     } "Limits asked";
+    LIMIT_STORE_UP: "gauge" "spangate_limit_store_up" {}
+        "Whether limits are shared now (1), or this replica goes on with its share of each (0); not there with `limits.store.type: local`";
+    LIMIT_STORE_REPLICAS: "gauge" "spangate_limit_store_replicas" {}
+        "Replicas that share limits, as last heard: the share is one part in so many; not there with `limits.store.type: local`";
+    LIMIT_STORE_REQUESTS: "counter" "spangate_limit_store_requests_total" { "outcome": "ok, timeout, error" }
+        "Calls to the store of limits; none keeps a request waiting for more than 20 ms";
+    LIMIT_STORE_DURATION: "histogram" "spangate_limit_store_duration_seconds" {} "Time for one call to the store of limits";
+    LIMIT_STORE_UNTOLD: "counter" "spangate_limit_store_untold_total" {}
+        "Keys whose latest charges the other replicas were not told of: the store gave no answer, or too many came at once";
+    SHARED_DENIALS: "counter" "spangate_limit_store_denials_total" {}
+        "Token pairs refused because GitLab had just said no to them to another replica";
     STRIPPED: "counter" "spangate_resource_attributes_stripped_total" {}
         "Protected attributes removed from what senders sent";
     UNKNOWN_FIELDS: "counter" "spangate_unknown_fields_dropped_total" {} "Unknown fields dropped outside of items";

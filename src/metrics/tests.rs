@@ -78,6 +78,12 @@ fn touch_all(metrics: &Metrics, listeners: usize) {
             metrics.limit_counts(limit).add([1; 3]);
         }
     }
+    metrics.limit_store(true, 4);
+    for outcome in ["ok", "timeout", "error"] {
+        metrics.limit_store_request(outcome, duration);
+    }
+    metrics.limit_store_untold(2);
+    metrics.limit_store_denial();
     for limit in ["job_span_budget", "client_failures", "client_in_flight"] {
         metrics.limit_counts(limit).add([1; 3]);
     }

@@ -1,6 +1,7 @@
 //! Credentials as they arrive: strict shape, keyed digest, redacted in every output. It decides
 //! shape only, never whether a token is good.
 
+mod shared;
 mod trusted;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use crate::config::{self, check::TAKEN_HEADERS};
 
 use super::BuildError;
 
+pub use shared::Mark;
 pub(in crate::validate) use trusted::Sender;
 
 /// Longest runner token in bytes. Routable ones reach 333.
@@ -68,9 +70,11 @@ pub(in crate::validate) fn own_header(key: &'static str, name: &str) -> Result<H
 
 /// A keyed hash with a random key of this process: equal for equal input, useless elsewhere.
 ///
-/// Keyed, so that a leaked digest can't be tried against guessed tokens.
+/// Keyed, so that a leaked digest can't be tried against guessed tokens. What limits are kept by has a key of
+/// its own, which replicas may share ([`Self::sharing`]).
 pub struct Digester {
     key: hmac::Key,
+    limits: hmac::Key,
 }
 
 /// What a hash is for: one input never gives the same hash for two purposes.
@@ -81,6 +85,9 @@ enum Purpose {
     Key = 3,
     Bearer = 4,
     Trusted = 5,
+    Job = 6,
+    Denial = 7,
+    Seal = 8,
 }
 
 impl Digester {
@@ -91,9 +98,11 @@ impl Digester {
     #[must_use]
     pub fn random() -> Self {
         #[expect(clippy::expect_used, reason = "at start only, and no peer has a part in it")]
-        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
-            .expect("the system must give random bytes");
-        Self { key }
+        let fresh = || {
+            hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
+                .expect("the system must give random bytes")
+        };
+        Self { key: fresh(), limits: fresh() }
     }
 
     /// A 64-bit key for limits, of parts that can't run into each other.
@@ -102,26 +111,31 @@ impl Digester {
         self.hash64(Purpose::Key, parts)
     }
 
+    /// For limits only: 64 bits tell senders apart, and no credential.
     fn hash64(&self, purpose: Purpose, parts: &[&[u8]]) -> u64 {
-        let hash = self.hash(purpose, parts);
+        let hash = hash(&self.limits, purpose, parts);
         hash.first_chunk().copied().map_or(0, u64::from_be_bytes)
     }
 
-    /// Each part is preceded by its length, so that ("ab", "c") and ("a", "bc") differ; the parts are
-    /// fed one by one, so that no second copy of a token is ever made.
     fn hash(&self, purpose: Purpose, parts: &[&[u8]]) -> [u8; 32] {
-        let mut context = hmac::Context::with_key(&self.key);
-        context.update(&[purpose as u8]);
-        for part in parts {
-            context.update(&part.len().to_be_bytes());
-            context.update(part);
-        }
-        let mut hash = [0; 32];
-        for (to, from) in hash.iter_mut().zip(context.sign().as_ref()) {
-            *to = *from;
-        }
-        hash
+        hash(&self.key, purpose, parts)
     }
+}
+
+/// Each part is preceded by its length, so that ("ab", "c") and ("a", "bc") differ; the parts are
+/// fed one by one, so that no second copy of a token is ever made.
+fn hash(key: &hmac::Key, purpose: Purpose, parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = hmac::Context::with_key(key);
+    context.update(&[purpose as u8]);
+    for part in parts {
+        context.update(&part.len().to_be_bytes());
+        context.update(part);
+    }
+    let mut hash = [0; 32];
+    for (to, from) in hash.iter_mut().zip(context.sign().as_ref()) {
+        *to = *from;
+    }
+    hash
 }
 
 impl fmt::Debug for Digester {

@@ -94,7 +94,7 @@ impl IdentityPolicy {
         // is the better key where it is known.
         let job_key = match claims.job_id {
             Some(id) => digester.key(&[b"job", &id.to_be_bytes()]),
-            None => digester.key(&[b"pair", credentials.digest().as_bytes()]),
+            None => digester.job_of(credentials),
         };
         let project_key = claims.project_id.map(|id| digester.key(&[b"project", &id.to_be_bytes()]));
         let stamp = self.stamp(&claims, &self.service_name, true, &[]);

@@ -50,6 +50,15 @@ pub trait Validator: fmt::Debug + Send + Sync + 'static {
     /// must turn that into "try again later", never into a denial.
     fn validate<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Verdict, Undetermined>>;
 
+    /// Judges credentials that a positive verdict is still at hand for. Whoever answers for an authority
+    /// from what others were told must not answer this: only the authority's own fresh word ends a good verdict.
+    ///
+    /// # Errors
+    /// As [`Self::validate`].
+    fn validate_anew<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Verdict, Undetermined>> {
+        self.validate(question)
+    }
+
     /// A positive verdict that is at hand: what [`Self::validate`] would answer at once. A request that is
     /// known needs no more than this look.
     fn recall(&self, _question: &Question) -> Option<Allowed> {
@@ -85,6 +94,10 @@ pub const GRACE: Duration = Duration::from_mins(1);
 impl<T: Validator + ?Sized> Validator for Arc<T> {
     fn validate<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Verdict, Undetermined>> {
         T::validate(self, question)
+    }
+
+    fn validate_anew<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Verdict, Undetermined>> {
+        T::validate_anew(self, question)
     }
 
     fn recall(&self, question: &Question) -> Option<Allowed> {

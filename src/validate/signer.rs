@@ -50,7 +50,7 @@ impl Signer {
             return Ok(None);
         }
         let header = own_header("gitlab.secret_header", &config.secret_header)?;
-        let secret = read_secret(&config.secret_file)?;
+        let secret = read_secret(SECRET_KEY, &config.secret_file)?;
         Ok(Some(Self {
             header,
             key: EncodingKey::from_secret(&secret),
@@ -99,8 +99,9 @@ pub(super) fn unix_seconds_of(moment: SystemTime) -> u64 {
     moment.duration_since(SystemTime::UNIX_EPOCH).as_ref().map_or(0, Duration::as_secs)
 }
 
-fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, BuildError> {
-    let problem = |problem: String| BuildError::file(SECRET_KEY, path, problem);
+/// The secret that the file of a key holds.
+pub(super) fn read_secret(key: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, BuildError> {
+    let problem = |problem: String| BuildError::file(key, path, problem);
     let text =
         fs::read(path).map(Zeroizing::new).map_err(|error| problem(format!("cannot be read: {error}")))?;
     let secret = STANDARD.decode(text.trim_ascii()).map(Zeroizing::new).map_err(|_| {

@@ -41,6 +41,8 @@ mod overload;
 mod protocols;
 mod refusals;
 mod service_names;
+#[cfg(feature = "redis")]
+mod shared_limits;
 mod signals;
 mod support;
 mod trusted;

@@ -1,6 +1,7 @@
 //! The verdict cache against an authority that says what the test wrote down, under a paused clock.
 
 mod guarded;
+mod hearsay;
 mod outage;
 mod refresh;
 mod sharing;

@@ -7,6 +7,7 @@ use super::{
     GOOD, load, mistakes, with,
 };
 
+mod store;
 mod trusted;
 
 /// Scenario: one value at a time is set to something that can't work with the rest.

@@ -10,6 +10,8 @@ pub(crate) mod job;
 pub(crate) mod json;
 pub(crate) mod logs;
 pub(crate) mod process;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 pub(crate) mod rpc;
 pub(crate) mod selftest;
 pub(crate) mod server;
