@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! accept, whose it is, TLS, h1/h2 -> mark credentials sensitive, catch panic ->
-//!   1 route            signal, protocol                          404 / 405 / 415
+//!   1 route            signal, protocol                          400 / 404 / 405 / 415
 //!   2 credentials      pair | bearer | client certificate        401
 //!   3 failure limiter  only this client's failures are charged   429
 //!     overload         strangers go first                        503
