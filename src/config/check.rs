@@ -24,7 +24,7 @@ use super::{
 pub use oidc::MAX_PROVIDERS;
 
 /// More listeners than this could take the metrics past 2,000 series.
-pub const MAX_LISTENERS: usize = 12;
+pub const MAX_LISTENERS: usize = 10;
 
 /// So could more signals than this, each counted for each listener that takes it.
 const MAX_SIGNALS: usize = MAX_LISTENERS;

@@ -43,7 +43,7 @@ use settings::settings;
 settings! {
     /// The whole configuration file.
     pub struct Config {
-        /// Where runners push to; at most 12 addresses, and at most 12 signals over all of them.
+        /// Where runners push to; at most 10 addresses, and at most 10 signals over all of them.
         listeners: Vec<Listener> = vec![Listener::default()], holds Listener;
         /// The operator's own listener: metrics, probes, the purge of verdicts.
         admin: Admin = Admin::default(), holds Admin;

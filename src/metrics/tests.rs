@@ -115,7 +115,7 @@ fn the_number_of_series_is_bounded() {
     touch_all(&metrics, 3 * MAX_LISTENERS);
     let text = metrics.render();
     assert!(series(&text) < 2_000, "{} series", series(&text));
-    assert!(text.contains("spangate_spans_total{listener=\"other\",outcome=\"forwarded\"} 168"), "{text}");
+    assert!(text.contains("spangate_spans_total{listener=\"other\",outcome=\"forwarded\"} 140"), "{text}");
     assert!(text.contains("spangate_collector_requests_total{endpoint=\"16\",outcome=\"ok\"} 16"), "{text}");
 }
 

@@ -141,15 +141,15 @@ fn values_that_do_not_fit_together() {
         .map(|n| format!("  - {{ name: l{n}, address: 127.0.0.1:{} }}", 9000 + n))
         .collect::<Vec<_>>()
         .join("\n");
-    assert!(mistakes(&format!("{GOOD}listeners:\n{crowd}")).contains("at most 12"));
+    assert!(mistakes(&format!("{GOOD}listeners:\n{crowd}")).contains("at most 10"));
     let all = "signals: [traces, metrics, logs, profiles]";
     let crowd = |listeners: u16| {
         let lines =
             (0..listeners).map(|n| format!("  - {{ name: l{n}, address: 127.0.0.1:{}, {all} }}\n", 9000 + n));
         format!("{GOOD}listeners:\n{}", lines.collect::<String>())
     };
-    assert!(load(&crowd(3)).is_ok());
-    assert!(mistakes(&crowd(4)).contains("at most 12 signals"));
+    assert!(load(&crowd(2)).is_ok());
+    assert!(mistakes(&crowd(3)).contains("at most 10 signals"));
 }
 
 /// A configuration with these keys of one provider.
