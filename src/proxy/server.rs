@@ -248,7 +248,8 @@ where
         let listener = Arc::clone(&self.listener);
         let mut peer = Peer { listener, address, client: None, admitted: AtomicBool::new(false) };
         let Some(tls) = &self.settings.tls else {
-            return self.detected(stream, peer, deadline).await;
+            // Boxed, so that a connection's task has not the size of the largest of its kinds; so below.
+            return Box::pin(self.detected(stream, peer, deadline)).await;
         };
         let acceptor = TlsAcceptor::from(tls.load_full());
         let handshake = Box::pin(async move {
@@ -270,9 +271,9 @@ where
         peer.client = ClientNames::of_peer(stream.get_ref().1).map(Arc::new);
         // What ALPN chose is served and nothing else; only a peer without ALPN is looked at.
         match stream.get_ref().1.alpn_protocol() {
-            Some(b"h2") => self.http2(Bytes::new(), stream, peer).await,
-            Some(_) => self.http1(Bytes::new(), stream, peer).await,
-            None => self.detected(stream, peer, deadline).await,
+            Some(b"h2") => Box::pin(self.http2(Bytes::new(), stream, peer)).await,
+            Some(_) => Box::pin(self.http1(Bytes::new(), stream, peer)).await,
+            None => Box::pin(self.detected(stream, peer, deadline)).await,
         }
     }
 
@@ -283,8 +284,10 @@ where
     {
         let found = timeout_at(deadline, detect(&mut stream)).await;
         match found {
-            Ok(Ok((Version::Http2, head))) => self.http2(head, stream, peer).await,
-            Ok(Ok((Version::Http1, head))) if !head.is_empty() => self.http1(head, stream, peer).await,
+            Ok(Ok((Version::Http2, head))) => Box::pin(self.http2(head, stream, peer)).await,
+            Ok(Ok((Version::Http1, head))) if !head.is_empty() => {
+                Box::pin(self.http1(head, stream, peer)).await;
+            }
             // It left before it asked anything.
             Ok(Ok((Version::Http1, _))) => {}
             Ok(Err(error)) => {
@@ -313,10 +316,14 @@ where
             .max_header_size(MAX_HEAD)
             .max_buf_size(MAX_READ)
             .serve_connection(TokioIo::new(Wire::new(head, stream, Arc::clone(&activity))), service);
-        // Boxed, so that a connection's task has not the size of the largest of its kinds.
-        let attended =
-            attend(connection, http1::Connection::graceful_shutdown, &activity, bounds, &self.drain);
-        self.ended(&Box::pin(attended).await, address);
+        let attended = attend(
+            Box::pin(connection),
+            http1::Connection::graceful_shutdown,
+            &activity,
+            bounds,
+            &self.drain,
+        );
+        self.ended(&attended.await, address);
     }
 
     async fn http2<T>(&self, head: Bytes, stream: T, peer: Peer)
@@ -341,9 +348,14 @@ where
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
             .serve_connection(TokioIo::new(Wire::new(head, stream, Arc::clone(&activity))), service);
-        let attended =
-            attend(connection, http2::Connection::graceful_shutdown, &activity, bounds, &self.drain);
-        self.ended(&Box::pin(attended).await, address);
+        let attended = attend(
+            Box::pin(connection),
+            http2::Connection::graceful_shutdown,
+            &activity,
+            bounds,
+            &self.drain,
+        );
+        self.ended(&attended.await, address);
     }
 
     fn service(
@@ -399,6 +411,8 @@ where
 {
     fn execute(&self, stream: F) {
         let cut = self.cut.clone();
+        // Boxed: each future around it would take its 3.6 KB once more.
+        let stream = Box::pin(stream);
         drop(self.tracker.spawn(async move { cut.run_until_cancelled(stream).await.map(drop) }));
     }
 }

@@ -145,8 +145,10 @@ enum Due {
 }
 
 /// Drives a connection to its end, and says how it ended.
+///
+/// The connection comes boxed: as an argument it would take its room twice, in a future that lives as long as it does.
 pub(super) async fn attend<C>(
-    connection: C,
+    mut connection: Pin<Box<C>>,
     close: impl Fn(Pin<&mut C>),
     activity: &Activity,
     bounds: Bounds,
@@ -155,7 +157,6 @@ pub(super) async fn attend<C>(
 where
     C: Future<Output = hyper::Result<()>>,
 {
-    let mut connection = pin!(connection);
     let mut drained = pin!(drain.cancelled());
     let mut timer = pin!(sleep_until(activity.due(Phase::Open, bounds).0));
     let mut phase = Phase::Open;

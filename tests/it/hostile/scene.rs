@@ -95,7 +95,11 @@ impl Scene {
         config.limits.per_job.mode = Mode::Off;
         config.limits.per_runner.mode = Mode::Off;
         config.traces.max_spans_per_job = u64::MAX >> 1;
-        config.intake.max_connections = 12_000;
+        // Ten thousand idle ones are to find room: no stage of overload is reached.
+        config.intake.max_connections = 15_000;
+        config.intake.stranger_idle_timeout = Duration::from_mins(2);
+        // Attackers and the good sender come from one address.
+        config.intake.max_connections_per_client = 0;
         if !is_full() {
             config.intake.header_timeout = Duration::from_secs(1);
             config.intake.body_timeout = Duration::from_secs(1);

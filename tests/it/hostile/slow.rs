@@ -97,7 +97,7 @@ const LARGEST_UPLOAD: u64 = 64 << 10;
 /// Guarantees: a connection takes no more than it may, all of them are held, and good exports go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections() {
-    let (count, rate) = if is_full() { (10_000, 1_000) } else { (300, 150) };
+    let (count, rate) = if is_full() { (10_000, 1_000) } else { (1_000, 150) };
     let scene = Scene::with(rate, |_| {}).await;
     let connector = TlsConnector::from(scene.tls.client_config(&["h2"]));
     let (usage, to, bytes) = (scene.usage(), scene.gateway.listener("secure"), Arc::new(AtomicU64::new(0)));
