@@ -71,9 +71,9 @@ pub enum InflateError {
     /// matter of length.
     #[error("the body has more than 1024 gzip members or zstd frames")]
     TooManyParts,
-    /// More deflate blocks than 1,024 and one for each 256 compressed bytes: work without a purpose.
-    #[error("the body is cut into more compressed blocks than any encoder makes")]
-    TooManyBlocks,
+    /// Gzip that gives less than three quarters of what it takes, beyond 64 KiB: work without a purpose.
+    #[error("the compressed body is longer than its content, as no encoder makes it")]
+    Empty,
 }
 
 impl Encoding {
@@ -101,8 +101,8 @@ impl Encoding {
 ///
 /// Gzip bodies may have several members and zstd bodies several frames, as RFC 1952 (section 2.2)
 /// and RFC 8878 (section 3) allow, but not more than 1,024; checksums are verified. A body of no bytes
-/// is neither. What inflation costs is bounded in proportion to the bytes in and out: of gzip by a bound on its blocks; the
-/// worst zstd bodies found take 10 ms for a MiB by themselves.
+/// is neither. What inflation costs is bounded in proportion to the bytes in and out: gzip that
+/// takes far more than it gives is refused; the worst zstd bodies found take 10 ms for a MiB by themselves.
 ///
 /// # Errors
 /// See [`InflateError`].

@@ -104,7 +104,7 @@ impl Payload {
         })
         .map_err(|error| match error {
             InflateError::TooLarge | InflateError::Ratio => Rejection::InflatedTooLarge,
-            InflateError::Corrupt | InflateError::TooManyParts | InflateError::TooManyBlocks => {
+            InflateError::Corrupt | InflateError::TooManyParts | InflateError::Empty => {
                 Rejection::Malformed(error.to_string())
             }
         })?;

@@ -6,26 +6,19 @@ use std::cell::Cell;
 
 use bytes::Bytes;
 use crc32fast::Hasher;
-use flate2::{Compress, Compression, FlushCompress, Status};
-use zlib_rs::{Inflate, InflateFlush, Status as Inflated};
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 use super::{InflateError, LEVEL, MOST_PARTS, Source, compressed_guess, make_room};
 
-/// Blocks of which no length is asked.
-pub(super) const FREE_BLOCKS: usize = 1_024;
+/// How much compressed data may give nothing. Each deflate block can bring codes of its own, for which tables are built, in
+/// 12 bytes without a byte of output: 4 MiB of them took 280 ms.
+pub(super) const SLACK: usize = 64 << 10;
 
-/// Fewest compressed bytes for each further block, on average. Each can bring codes of its own, for which tables are built:
-/// in 12 bytes without a byte of output, 4 MiB of which took 280 ms. Encoders end a block after thousands of symbols.
-pub(super) const BYTES_PER_BLOCK: usize = 256;
-
-/// How much output is lent at once. It has to be zeroed first, which is cheap as long as it stays in a near cache.
-const SLICE: usize = 128 << 10;
-
-/// Calls in a row that may take and give nothing: the bits that are left of the last byte taken hold fewer blocks.
-const MOST_STILL: usize = 16;
+/// How much of a member is inflated before what it gave is compared with what it took.
+const WINDOW: usize = 32 << 10;
 
 thread_local! {
-    static IN: Cell<Option<Inflate>> = const { Cell::new(None) };
+    static IN: Cell<Option<Decompress>> = const { Cell::new(None) };
     static OUT: Cell<Option<Compress>> = const { Cell::new(None) };
 }
 
@@ -74,10 +67,10 @@ fn head_len(member: &[u8]) -> Option<usize> {
 
 /// Members, one after the other.
 pub(super) struct Members<'a> {
-    inflater: Option<Inflate>,
+    inflater: Option<Decompress>,
     pub(super) rest: &'a [u8],
-    /// How many blocks may still come.
-    blocks: usize,
+    /// How much more may be taken than is given.
+    slack: usize,
     at: At,
     /// How many were begun.
     begun: usize,
@@ -96,17 +89,9 @@ enum At {
 
 impl<'a> Members<'a> {
     pub(super) fn new(body: &'a [u8]) -> Self {
-        let inflater = IN.take().unwrap_or_else(|| Inflate::new(false, 15));
-        let blocks = FREE_BLOCKS.saturating_add(body.len() / BYTES_PER_BLOCK);
-        Self {
-            inflater: Some(inflater),
-            rest: body,
-            blocks,
-            at: At::Head,
-            begun: 0,
-            crc: Hasher::new(),
-            len: 0,
-        }
+        let inflater = IN.take().unwrap_or_else(|| Decompress::new(false));
+        let crc = Hasher::new();
+        Self { inflater: Some(inflater), rest: body, slack: SLACK, at: At::Head, begun: 0, crc, len: 0 }
     }
 
     fn head(&mut self) -> Option<()> {
@@ -119,50 +104,33 @@ impl<'a> Members<'a> {
         Some(())
     }
 
-    /// Inflates what there is room for.
+    /// Inflates a part of what there is room for, and holds what it took against what it gave.
     fn data(&mut self, out: &mut Vec<u8>) -> Result<usize, InflateError> {
-        let before = out.len();
-        out.resize(out.capacity().min(before.saturating_add(SLICE)), 0);
-        let outcome = self.blocks(out.get_mut(before..).unwrap_or_default());
-        let (written, is_end) = *outcome.as_ref().unwrap_or(&(0, false));
-        out.truncate(before.saturating_add(written));
-        outcome?;
-        let fresh = out.get(before..).unwrap_or_default();
-        self.crc.update(fresh);
-        self.len = self.len.wrapping_add(u32::try_from(fresh.len()).map_err(|_| InflateError::Corrupt)?);
-        if is_end {
-            self.trailer().ok_or(InflateError::Corrupt)?;
-        }
-        Ok(fresh.len())
+        let (taken, given) = self.part(out).ok_or(InflateError::Corrupt)?;
+        // Encoders lose nothing but a few bytes for thousands; they may lose a quarter here.
+        let earned = given.saturating_add(given / 3);
+        let slack = self.slack.saturating_add(earned).checked_sub(taken).ok_or(InflateError::Empty)?;
+        self.slack = slack.min(SLACK);
+        Ok(given)
     }
 
-    /// Inflates block after block until `room` is full or the member ends: how much was written, and whether it ended.
-    fn blocks(&mut self, room: &mut [u8]) -> Result<(usize, bool), InflateError> {
-        let inflater = self.inflater.as_mut().ok_or(InflateError::Corrupt)?;
-        let (mut written, mut still) = (0_usize, 0_usize);
-        loop {
-            let (taken_before, written_before) = (inflater.total_in(), inflater.total_out());
-            let to = room.get_mut(written..).unwrap_or_default();
-            let status =
-                inflater.decompress(self.rest, to, InflateFlush::Block).map_err(|_| InflateError::Corrupt)?;
-            let since = |now: u64, before: u64| usize::try_from(now.saturating_sub(before)).unwrap_or(0);
-            let taken = since(inflater.total_in(), taken_before);
-            let fresh = since(inflater.total_out(), written_before);
-            self.rest = self.rest.get(taken..).unwrap_or_default();
-            written = written.saturating_add(fresh);
-            if status == Inflated::StreamEnd {
-                return Ok((written, true));
-            }
-            if written >= room.len() {
-                return Ok((written, false));
-            }
-            // Room is left: a block has ended, or the input has.
-            still = if taken == 0 && fresh == 0 { still.saturating_add(1) } else { 0 };
-            if still > MOST_STILL {
-                return Err(InflateError::Corrupt);
-            }
-            self.blocks = self.blocks.checked_sub(1).ok_or(InflateError::TooManyBlocks)?;
+    /// How much was taken and given; `None` if the member is corrupt or cut short.
+    fn part(&mut self, out: &mut Vec<u8>) -> Option<(usize, usize)> {
+        let inflater = self.inflater.as_mut()?;
+        let (before, taken_before) = (out.len(), inflater.total_in());
+        let window = self.rest.get(..WINDOW).unwrap_or(self.rest);
+        let status = inflater.decompress_vec(window, out, FlushDecompress::None).ok()?;
+        let taken = usize::try_from(inflater.total_in().saturating_sub(taken_before)).ok()?;
+        self.rest = self.rest.get(taken..)?;
+        let fresh = out.get(before..)?;
+        self.crc.update(fresh);
+        self.len = self.len.wrapping_add(u32::try_from(fresh.len()).ok()?);
+        match status {
+            Status::StreamEnd => self.trailer()?,
+            _ if taken == 0 && fresh.is_empty() => return None,
+            _ => {}
         }
+        Some((taken, fresh.len()))
     }
 
     /// Checks the trailer of the member that has just ended; whatever follows must be another.
