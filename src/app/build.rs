@@ -39,7 +39,7 @@ use super::{
     Asker, Questioned, StartError,
     bearer::{self, Bearer},
     descriptors,
-    files::{authority_files, authority_name, readable},
+    files::{authority_files, authority_name, readable, store_files},
     memory,
 };
 
@@ -51,6 +51,8 @@ pub(super) struct Lasting {
     limits: Arc<Local>,
     /// `None`: this replica keeps limits by itself.
     store: Option<Arc<Store>>,
+    /// Digests of its files.
+    store_files: Vec<Option<Vec<u8>>>,
     failures: Arc<Failures>,
     in_flight: InFlight,
     pub(super) overload: Arc<Overload>,
@@ -144,6 +146,7 @@ impl Lasting {
             digester: Arc::new(digester),
             limits: Arc::new(limits),
             store,
+            store_files: store_files(config),
             failures: Arc::new(Failures::new(&config.limits.per_client_failures, &metrics)),
             in_flight,
             overload: Arc::new(overload),
@@ -340,7 +343,7 @@ fn policy(config: &Config) -> Policy {
 }
 
 /// The keys whose change a reload can't put in force.
-pub(super) fn need_restart(before: &Config, now: &Config) -> Vec<&'static str> {
+pub(super) fn need_restart(before: &Config, lasting: &Lasting, now: &Config) -> Vec<&'static str> {
     let listeners = |config: &Config| -> Vec<_> {
         let of = |listener: &crate::config::Listener| {
             let takes = (listener.signals.clone(), listener.authentication.clone());
@@ -363,7 +366,10 @@ pub(super) fn need_restart(before: &Config, now: &Config) -> Vec<&'static str> {
              idle_timeout, stranger_idle_timeout, max_in_flight_bytes",
             connections(before) != connections(now),
         ),
-        ("limits.store", before.limits.store != now.limits.store),
+        (
+            "limits.store, and what is in its files",
+            before.limits.store != now.limits.store || lasting.store_files != store_files(now),
+        ),
         (
             "cache.max_entries, max_size",
             (before.cache.max_entries, before.cache.max_size) != (now.cache.max_entries, now.cache.max_size),

@@ -81,6 +81,12 @@ pub(super) fn authority_files(config: &Config) -> Vec<Option<Vec<u8>>> {
     digests(&[config.gitlab.secret_file.clone(), config.fixed.file.clone()])
 }
 
+/// Digests of the files of the store of limits: another password or secret takes effect after a restart.
+pub(super) fn store_files(config: &Config) -> Vec<Option<Vec<u8>>> {
+    let store = &config.limits.store;
+    digests(&[store.url_file.clone(), store.secret_file.clone(), store.ca_file.clone()])
+}
+
 /// A digest of each file; `None` for one that can't be read.
 pub(super) fn digests(files: &[PathBuf]) -> Vec<Option<Vec<u8>>> {
     let read = |path| Some(digest(&SHA256, &std::fs::read(path).ok()?).as_ref().to_vec());

@@ -119,18 +119,16 @@ pub fn asker(config: &Config, kind: Kind) -> Result<Asker, StartError> {
 /// All mistakes that were found, each a sentence that says what to mend.
 pub fn check(config: &Config) -> Result<(), Vec<String>> {
     tls::install_provider();
-    let lasting = Lasting::new(config, Arc::new(Metrics::new()));
-    let mut problems = lasting.as_ref().err().map(|error| error.0.clone()).unwrap_or_default();
-    if let Ok(lasting) = &lasting {
-        let of_listeners = config.listeners.iter().filter_map(|listener| {
-            let error = tls::server(listener.tls.as_ref()?).err()?;
-            Some(format!("listener {}: {error}", listener.name))
-        });
-        problems.extend(of_listeners);
-        problems
-            .extend(operator::token(&config.admin.token_file).err().into_iter().flat_map(|error| error.0));
-        problems.extend(build::gateway(config, lasting, None).err().into_iter().flat_map(|error| error.0));
-    }
+    files::readable(config).map_err(|error| error.0)?;
+    let of_listeners = config.listeners.iter().filter_map(|listener| {
+        let error = tls::server(listener.tls.as_ref()?).err()?;
+        Some(format!("listener {}: {error}", listener.name))
+    });
+    let mut problems: Vec<_> = of_listeners.collect();
+    problems.extend(operator::token(&config.admin.token_file).err().into_iter().flat_map(|error| error.0));
+    let built = Lasting::new(config, Arc::new(Metrics::new()))
+        .and_then(|lasting| build::gateway(config, &lasting, None).map(drop));
+    problems.extend(built.err().into_iter().flat_map(|error| error.0));
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
@@ -342,7 +340,7 @@ impl Running {
         self.gateway.store(Arc::clone(&built.gateway));
         self.lasting.metrics.forget_kept();
         tell_warnings(config);
-        for key in build::need_restart(&self.started_with, config) {
+        for key in build::need_restart(&self.started_with, &self.lasting, config) {
             tracing::warn!(
                 key,
                 "this key is not what the process was started with; it takes effect after a restart"

@@ -85,7 +85,32 @@ impl Terms {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Job {
     states: Three,
-    spent: u64,
+    /// Of its budget, as far as all replicas are known to have spent it. Budgets are counted up to 4 billion spans.
+    spent: u32,
+    /// What this replica spent of that while it was alone: its share is a part of what was left before.
+    alone: u32,
+}
+
+impl Job {
+    /// Spends up to `wanted` spans, one part in `share` of what is left of `most`. A share ends without a trace: what was
+    /// spent under it counts once, before and after.
+    fn spend(&mut self, wanted: u64, most: u64, share: u64) -> u64 {
+        if share == 1 {
+            self.alone = 0;
+        }
+        let before = u64::from(self.spent.saturating_sub(self.alone));
+        let part = most.saturating_sub(before).checked_div(share).unwrap_or(0);
+        let granted = wanted.min(part.saturating_sub(self.alone.into()));
+        self.spent = self.spent.saturating_add(narrow(granted));
+        if share > 1 {
+            self.alone = self.alone.saturating_add(narrow(granted));
+        }
+        granted
+    }
+}
+
+fn narrow(spans: u64) -> u32 {
+    u32::try_from(spans).unwrap_or(u32::MAX)
 }
 
 impl Account for Job {
@@ -159,7 +184,7 @@ impl<C: Clock> Local<C> {
         let key = entry.key;
         match entry.level {
             Level::Job => drop(self.jobs.with_existing(key, now, |job| match entry.unit {
-                Unit::Budget => job.spent = job.spent.max(ahead),
+                Unit::Budget => job.spent = job.spent.max(narrow(ahead)),
                 Unit::Requests | Unit::Spans | Unit::Bytes => raise(&mut job.states),
             })),
             Level::Runner => drop(self.runners.with_existing(key, now, raise)),
@@ -253,12 +278,8 @@ impl<C: Clock> Local<C> {
         let Some(key) = subject.job else { return wanted };
         let (terms, share) = (self.terms.load(), self.share());
         let most = terms.rules.max_spans_per_job;
-        let granted = self.jobs.with(key, self.watch.now(), &terms.rules.job, |job| {
-            let left = most.saturating_sub(job.spent).checked_div(share).unwrap_or(0);
-            let granted = wanted.min(left);
-            job.spent = job.spent.saturating_add(granted.saturating_mul(share));
-            granted
-        });
+        let granted =
+            self.jobs.with(key, self.watch.now(), &terms.rules.job, |job| job.spend(wanted, most, share));
         if let Some(counts) = self.counters.of(Limit::JobSpanBudget) {
             counts.add([u64::from(granted >= wanted), u64::from(granted < wanted), 0]);
         }
@@ -365,7 +386,8 @@ where
         {
             self.jobs.with_existing(key, now, |job| {
                 of(&rules.job, &mut job.states);
-                job.spent = job.spent.saturating_sub(budget.saturating_mul(share));
+                job.spent = job.spent.saturating_sub(narrow(budget));
+                job.alone = job.alone.saturating_sub(narrow(budget));
             });
             self.note_budget(key, budget, -1);
         }

@@ -145,7 +145,8 @@ pub enum BodyError {
 /// Reads a whole body: at most `max` bytes (a larger `Content-Length` is refused before the first
 /// byte), until `deadline`, under the budget. Trailers are ignored.
 ///
-/// The budget is charged as bytes arrive, not by `Content-Length`: a promise costs its sender nothing.
+/// The budget is charged as bytes arrive, not by `Content-Length`: a promise costs its sender nothing. `received` has how
+/// many came, also when they were in vain.
 ///
 /// # Errors
 /// See [`BodyError`]; the rest of the body is left in `body`, for [`read_on`].
@@ -154,13 +155,16 @@ pub async fn collect(
     max: usize,
     deadline: Instant,
     budget: &InFlight,
+    received: &mut usize,
 ) -> Result<Collected, BodyError> {
     let announced = match body.size_hint().exact().map(usize::try_from) {
         Some(Ok(length)) if length <= max => Some(length),
         Some(_) => return Err(BodyError::TooLarge),
         None => None,
     };
-    timeout_at(deadline, gather(body, max, announced, budget)).await.unwrap_or(Err(BodyError::Timeout))
+    timeout_at(deadline, gather(body, max, announced, budget, received))
+        .await
+        .unwrap_or(Err(BodyError::Timeout))
 }
 
 async fn gather<B>(
@@ -168,6 +172,7 @@ async fn gather<B>(
     max: usize,
     announced: Option<usize>,
     budget: &InFlight,
+    received: &mut usize,
 ) -> Result<Collected, BodyError>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -180,6 +185,7 @@ where
     while let Some(frame) = body.frame().await {
         let Ok(chunk) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
         total = total.checked_add(chunk.len()).filter(|total| *total <= max).ok_or(BodyError::TooLarge)?;
+        *received = total;
         permit.grow(chunk.len())?;
         if chunk.is_empty() {
             continue;

@@ -4,7 +4,6 @@
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use http::{Version, request::Parts};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
@@ -174,16 +173,14 @@ impl Gateway {
         if let Some(allowed) = self.validator.recall(&question) {
             return Ok(allowed.identity);
         }
-        let attempt = self.attempt(arrival, &question)?;
+        // Both before the question: what is refused here must not cost the authority anything.
+        let is_known = arrival.rules.trust.is_some() || self.validator.known(&question.credentials);
+        let attempt = self.attempt(&question, is_known)?;
+        let unread = self.unread(arrival, body, is_known)?;
         let asking = Asking::begin(self, &question, attempt);
-        let mut answer = self.validator.validate(&question);
-        let answer = if let Some(answer) = (&mut answer).now_or_never() {
-            answer
-        } else {
-            let _unread = self.unread(arrival, body)?;
-            answer.await
-        };
+        let answer = self.validator.validate(&question).await;
         let attempt = asking.ended();
+        drop(unread);
         match answer {
             Ok(Verdict::Allow(allowed)) => Ok(allowed.identity),
             Ok(Verdict::Deny(denial)) => {
@@ -198,10 +195,11 @@ impl Gateway {
         }
     }
 
-    /// What a sender may send while it waits for its verdict: HTTP/2 takes it in, read or not.
-    fn unread(&self, arrival: &Arrival<'_>, body: &Incoming) -> Result<Permit, Rejection> {
+    /// What a stranger may send while it waits for its verdict: HTTP/2 takes it in, read or not. The last of the memory is
+    /// not for strangers.
+    fn unread(&self, arrival: &Arrival<'_>, body: &Incoming, is_known: bool) -> Result<Permit, Rejection> {
         let mut permit = self.in_flight.permit();
-        if arrival.head.version == Version::HTTP_2 {
+        if !is_known && arrival.head.version == Version::HTTP_2 {
             let window = u64::from(STREAM_WINDOW);
             let bytes = body.size_hint().upper().map_or(window, |length| length.min(window));
             if self.overload.sheds_unread(bytes) {
@@ -221,16 +219,12 @@ impl Gateway {
     }
 
     /// Step 3: before the authority is asked, so that guessing costs it nothing; after a look into the cache, so that a
-    /// bad neighbour behind the same address does not lock out a runner that is known. `None`: nobody counts.
-    fn attempt(&self, arrival: &Arrival<'_>, question: &Question) -> Result<Option<Attempt<'_>>, Rejection> {
-        // Without a token there is none to guess and nobody to be asked.
-        if arrival.rules.trust.is_some() {
-            return Ok(None);
-        }
-        let known = self.validator.known(&question.credentials);
-        let attempt = (!known).then(|| self.failures.admit(question.client)).transpose();
+    /// bad neighbour behind the same address does not lock out a runner that is known. `None`: nobody counts. Without a
+    /// token there is none to guess and nobody to be asked, so such senders count as known.
+    fn attempt(&self, question: &Question, is_known: bool) -> Result<Option<Attempt<'_>>, Rejection> {
+        let attempt = (!is_known).then(|| self.failures.admit(question.client)).transpose();
         let attempt = attempt.map_err(Rejection::Limited)?;
-        if self.overload.sheds(|| known) {
+        if self.overload.sheds(|| is_known) {
             return Err(Rejection::Shed);
         }
         Ok(attempt)

@@ -70,14 +70,23 @@ impl Payload {
         let Admitted { route, deadline, charge, .. } = admitted;
         let deadline = *deadline;
         let body_end = Instant::now().checked_add(gateway.settings.body_timeout).unwrap_or(deadline);
+        let mut received = 0;
         let collected = body::collect(
             body,
             gateway.settings.max_request_size,
             deadline.min(body_end),
             &gateway.in_flight,
+            &mut received,
         )
-        .await
-        .map_err(Rejection::Body)?;
+        .await;
+        let collected = match collected {
+            Ok(collected) => collected,
+            Err(error) => {
+                // What came in vain was held all the same; the limits may say no, the answer is another one.
+                drop(charge.take(bytes_of(received)).await);
+                return Err(Rejection::Body(error));
+            }
+        };
         notes.body_bytes = u64::try_from(collected.bytes.len()).ok();
         let mut permit = collected.permit;
         let wire_len = collected.bytes.len();

@@ -222,6 +222,7 @@ where
         if *proxy_protocol != ProxyProtocol::Off && hops.trusts(hop.ip()) {
             match timeout_at(deadline, proxy_header::read(stream, *proxy_protocol)).await {
                 Ok(Ok(source)) => address = source.unwrap_or(hop),
+                Ok(Err(proxy_header::ProxyError::Left)) => return None,
                 Ok(Err(error)) => {
                     self.trouble(Trouble::ProxyHeader, Some(hop), &error);
                     return None;

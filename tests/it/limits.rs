@@ -9,14 +9,17 @@ use spangate::{
     otlp::compression::Encoding,
 };
 
-use crate::support::{
-    answer::Refusal,
-    authority::Script,
-    client::{Export, Form, Wire},
-    job::Job,
-    session::Session,
-    spans,
-    world::World,
+use crate::{
+    early_answer::Upload,
+    support::{
+        answer::Refusal,
+        authority::Script,
+        client::{Export, Form, Wire},
+        job::Job,
+        session::Session,
+        spans,
+        world::World,
+    },
 };
 
 fn slow_jobs(config: &mut Config) {
@@ -252,4 +255,28 @@ async fn trouble_of_ours_is_no_failure_of_theirs() {
         answer.status == 200
     })
     .await;
+}
+
+/// Scenario: a job uploads more than its burst and stops before the end; then it exports again.
+/// Guarantees: what came in vain was held in memory all the same, and is charged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_in_vain_is_charged() {
+    let world = World::with(|config| {
+        config.limits.per_job.bytes_per_second = ByteSize(4 << 10);
+        config.intake.body_timeout = Duration::from_millis(300);
+    })
+    .await;
+    let job = Job::new(1);
+    world.authority.allow(&job);
+    let mut upload = Upload::begin(world.address(), &job, 200_000).await;
+    upload.write(&vec![0; 100_000]).await;
+    assert!(upload.answer_head().await.starts_with("HTTP/1.1 503"));
+    let export = Export::of(Form::Protobuf, &job, &spans::export(&job, 1));
+    let answer = world.send(&export).await;
+    answer.assert_refused(Form::Protobuf, Refusal::RATE_LIMITED);
+    let metrics = world.metrics().await;
+    assert!(
+        metrics.sum("spangate_limit_decisions_total", &[("limit", "job_bytes"), ("decision", "refused")])
+            > 0.5
+    );
 }

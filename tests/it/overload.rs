@@ -70,6 +70,38 @@ async fn strangers_are_refused_before_known_senders() {
     .await;
 }
 
+/// Scenario: a sender's verdict is past its end, GitLab does not answer, and uploads hold 82 % of the memory for bodies; it
+/// exports in each form.
+/// Guarantees: it is served on its old verdict, as a sender that is known, also over HTTP/2.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_verdict_that_bridges_is_known() {
+    let world = World::with(|config| {
+        unlimited(config);
+        config.gitlab.timeout = Duration::from_millis(300);
+        config.cache.max_ttl = Duration::from_secs(1);
+        config.intake.max_request_size = ByteSize(100_000);
+        config.intake.max_inflated_size = ByteSize(100_000);
+        config.intake.max_in_flight_bytes = ShareOfMemory::Fixed(ByteSize(100_000));
+        config.intake.deadline = Duration::from_secs(20);
+        config.intake.body_timeout = Duration::from_secs(20);
+    })
+    .await;
+    let known = Job::new(1);
+    world.authority.allow(&known);
+    let mut slow = Upload::begin(world.address(), &known, 90_000).await;
+    slow.write(&vec![0; 82_000]).await;
+    eventually("the memory is full", async || {
+        world.metrics().await.sum("spangate_overload_stage", &[]) > 0.5
+    })
+    .await;
+    world.authority.always(Script::hang());
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    for form in Form::ALL {
+        world.send(&Export::of(form, &known, &spans::export(&known, 1))).await.assert_accepted(form);
+    }
+    assert!(world.metrics().await.sum("spangate_verdicts_total", &[("source", "stale")]) > 0.5);
+}
+
 /// Scenario: GitLab does not answer, and 30 strangers on one HTTP/2 connection send bodies that nobody reads yet; a known
 /// sender exports all the time.
 /// Guarantees: what strangers may have sent is in the budget for bodies: no more of them wait than 80 % of it hold, the others

@@ -53,6 +53,9 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     );
 }
 
+/// Runners and projects that are silent for ten minutes are forgotten, and the store of limits holds five.
+const MAX_BURST: Duration = Duration::from_mins(5);
+
 fn rate_and_burst(
     problems: &mut Problems,
     [section, key]: [&str; 2],
@@ -65,7 +68,12 @@ fn rate_and_burst(
         return;
     }
     let field = format!("limits.{section}.{key}");
-    if rate == 0 {
+    if burst > MAX_BURST {
+        problems.add(
+            &[&format!("limits.{section}.burst")],
+            format!("must be at most {}: states are not kept for longer", duration::render(MAX_BURST)),
+        );
+    } else if rate == 0 {
         problems.add(&[&field], "must be more than 0; `mode: off` takes the limit away");
     } else if u128::from(rate).saturating_mul(burst.as_millis()) < 1000 {
         problems.add(

@@ -198,7 +198,12 @@ impl Line for Spoken {
     }
 
     fn recall(&self, mark: Mark) -> BoxFuture<'_, Result<Option<Vec<u8>>, Trouble>> {
-        Box::pin(async move { self.ask(cmd("GET").arg(self.name_of_mark(mark))).await })
+        // No more than a word and a byte, whatever stands there; nothing there is an empty answer.
+        Box::pin(async move {
+            let mut ask = cmd("GETRANGE");
+            let word: Vec<u8> = self.ask(ask.arg(self.name_of_mark(mark)).arg(0).arg(LONGEST_WORD)).await?;
+            Ok(Some(word).filter(|word| !word.is_empty()))
+        })
     }
 }
 
@@ -207,6 +212,9 @@ impl fmt::Debug for Spoken {
         f.debug_struct("Spoken").field("prefix", &self.prefix).finish_non_exhaustive()
     }
 }
+
+/// A sealed word is shorter; what is longer is none.
+const LONGEST_WORD: usize = 63;
 
 fn part(key: u64) -> u64 {
     key.rem_euclid(PARTS)

@@ -28,6 +28,9 @@ use super::{
     presence::Presence,
 };
 
+/// More replicas than this are not believed: whoever writes to the store could else make every share nothing.
+const MAX_REPLICAS: u32 = 256;
+
 /// How often what was charged is told, within a fifth: replicas that started together must not stay together.
 pub(super) const FLUSH: Duration = Duration::from_millis(50);
 
@@ -171,6 +174,7 @@ impl Step {
     }
 
     fn count(&mut self, replicas: u32) {
+        let replicas = replicas.min(MAX_REPLICAS);
         let now = Instant::now();
         self.registered = Some(now);
         if replicas >= self.presence.replicas() || self.fewer_since.get_or_insert(now).elapsed() >= SETTLE {

@@ -34,7 +34,7 @@ async fn deliver(
     let service = service_fn(move |mut request: Request<Incoming>| {
         let (results, budget) = (results.clone(), budget.clone());
         async move {
-            let collected = collect(request.body_mut(), max, Instant::now() + wait, &budget).await;
+            let collected = collect(request.body_mut(), max, Instant::now() + wait, &budget, &mut 0).await;
             results.send(collected).unwrap();
             Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
         }
@@ -81,7 +81,7 @@ async fn bodies_are_collected_under_the_budget() {
 async fn one_piece_is_not_copied() {
     let piece = Bytes::from(vec![1; 4096]);
     let mut body = Full::new(piece.clone());
-    let collected = gather(&mut body, 4096, Some(4096), &InFlight::new(4096)).await.unwrap();
+    let collected = gather(&mut body, 4096, Some(4096), &InFlight::new(4096), &mut 0).await.unwrap();
     assert_eq!(collected.bytes.as_ptr(), piece.as_ptr());
 }
 

@@ -95,8 +95,9 @@ impl Connections {
         Registered { connections: Arc::clone(self), key }
     }
 
-    /// Asks idle connections to leave until no more than `left` would be taken: first those on which no request was let in
-    /// yet, the longest idle first; the others after them, and only if `known` says so. Returns how many were asked.
+    /// Asks connections to leave until no more than `left` would be taken: first those on which no request was let in yet,
+    /// the longest idle first and the busy last; idle ones of known senders after them, and only if `known` says so. Returns
+    /// how many were asked.
     pub fn ask_to_leave(&self, left: usize, known: bool) -> usize {
         let mut wanted = self.taken().saturating_sub(left);
         if wanted == 0 {
@@ -104,13 +105,13 @@ impl Connections {
         }
         let mut idle = Vec::new();
         for (activity, leave) in self.table().open.values() {
-            // A busy one leaves after its request, whenever that is.
-            let Some(time) = activity.idle_for() else { continue };
-            if leave.is_cancelled() {
+            let (time, is_known) = (activity.idle_for(), activity.is_known());
+            if leave.is_cancelled() && (time.is_some() || !is_known) {
                 // On its way out already, for this or another reason.
                 wanted = wanted.saturating_sub(1);
-            } else if known || !activity.is_known() {
-                idle.push(Idle { known: activity.is_known(), time, leave: leave.clone() });
+            } else if !is_known || (known && time.is_some()) {
+                // A stranger that is busy may be so for good; a busy sender that is known is left alone.
+                idle.push(Idle { known: is_known, time, leave: leave.clone() });
             }
         }
         idle.sort_unstable_by_key(|idle| (idle.known, std::cmp::Reverse(idle.time)));
@@ -137,7 +138,8 @@ impl fmt::Debug for Connections {
 
 struct Idle {
     known: bool,
-    time: Duration,
+    /// `None`: busy; such ones come last.
+    time: Option<Duration>,
     leave: CancellationToken,
 }
 

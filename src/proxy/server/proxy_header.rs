@@ -31,6 +31,9 @@ const FIXED: usize = 16;
 /// Why a connection has no usable PROXY header.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProxyError {
+    /// The peer left before it said anything, which is its right: many checks of health do no more.
+    #[error("the connection ended before its first byte")]
+    Left,
     /// The connection broke off.
     #[error("the connection ended before its PROXY header did")]
     Io(#[from] io::Error),
@@ -53,7 +56,11 @@ pub(super) async fn read(
     let takes = |one| version == one || version == ProxyProtocol::Any;
     // Both versions are longer than this.
     let mut start = [0; SIGNATURE.len()];
-    stream.read_exact(&mut start).await?;
+    let (first, rest) = start.split_at_mut(1);
+    if stream.read(first).await? == 0 {
+        return Err(ProxyError::Left);
+    }
+    stream.read_exact(rest).await?;
     if start == SIGNATURE && takes(ProxyProtocol::V2) {
         let mut header = Vec::with_capacity(MAX_BINARY);
         header.extend_from_slice(&start);

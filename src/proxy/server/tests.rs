@@ -68,7 +68,7 @@ async fn handle(
     client: SocketAddr,
 ) -> Response<AnswerBody> {
     match request.uri().path() {
-        "/hang" => {
+        "/hang" | "/admit-and-hang" => {
             hanging.fetch_add(1, Ordering::SeqCst);
             let _hanging = Hanging(hanging);
             release.notified().await;
@@ -102,7 +102,7 @@ impl Server {
         let (wait, count) = (Arc::clone(&release), Arc::clone(&hanging));
         let handler = move |request: Request<Incoming>, peer: Arc<Peer>| {
             assert_eq!(&*peer.listener, "test");
-            if request.uri().path() == "/admit" {
+            if request.uri().path().starts_with("/admit") {
                 peer.admit();
             }
             handle(request, Arc::clone(&wait), Arc::clone(&count), peer.address)

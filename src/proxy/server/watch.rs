@@ -112,6 +112,8 @@ impl Activity {
         match phase {
             // A peer that doesn't read our last bytes, or doesn't hang up, gets no more than a head's time.
             Phase::Closing(since) if !open => (self.at(last.max(since), header_timeout), Due::Leave),
+            // A stranger's stream could be open for good, its answer never taken.
+            Phase::Closing(since) if !self.is_known() => (self.at(last.max(since), ANSWER), Due::Cut),
             Phase::Closing(since) => (self.at(last.max(since), idle), Due::Cut),
             _ if head > 0 && !open => (self.at(head, header_timeout), Due::Cut),
             Phase::Draining => (self.at(last, header_timeout), Due::Close),
@@ -124,6 +126,10 @@ impl Activity {
         }
     }
 }
+
+/// How long a request of a sender that was never let in may go on when its connection is to close: longer than the
+/// longest way to an answer by default (`intake.deadline`).
+const ANSWER: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, PartialEq)]
 enum Phase {

@@ -114,8 +114,8 @@ fn others_charges_can_be_followed() {
 }
 
 /// Scenario: three replicas do not know of each other, and this one keeps to a third; then they do again.
-/// Guarantees: a third of the burst, of the rate and of what the budget has left; what is given back is whole; the book
-/// has what was sent, once.
+/// Guarantees: a third of the burst, of the rate and of what the budget has left; what is given back is whole, and what was
+/// spent counts once when the share ends; the book has what was sent, once.
 #[test]
 fn a_share_is_a_part_of_everything() {
     let (local, book, clock) = shared(&limits());
@@ -135,10 +135,17 @@ fn a_share_is_a_part_of_everything() {
     assert_eq!(passes(&local, SUBJECT, spans(60)), 1);
     local.give_back(SUBJECT, spans(60), 0);
     assert_eq!(passes(&local, SUBJECT, spans(60)), 1);
-    assert_eq!(budget(&local, SUBJECT, 1_000), 333);
-    local.give_back(SUBJECT, Cost::default(), 333);
+    assert_eq!(budget(&local, SUBJECT, 200), 200);
+    assert_eq!(budget(&local, SUBJECT, 1_000), 133);
+    local.give_back(SUBJECT, Cost::default(), 33);
+    assert_eq!(budget(&local, SUBJECT, 1_000), 33);
     local.set_share(0);
-    assert_eq!(budget(&local, SUBJECT, 2_000), 1_000);
+    assert_eq!(budget(&local, SUBJECT, 2_000), 667);
+    local.give_back(SUBJECT, Cost::default(), 300);
+    local.set_share(3);
+    assert_eq!(budget(&local, SUBJECT, 2_000), 100);
+    local.set_share(1);
+    assert_eq!(budget(&local, SUBJECT, 2_000), 200);
 }
 
 /// Scenario: a job comes for the first time, twice at the same moment; a sender without a job; a store without a ledger.

@@ -157,7 +157,7 @@ async fn idle_strangers_make_room() {
     assert!(ask(&mut streams[0], "/").await.starts_with("HTTP/1.1 200"));
 }
 
-/// Scenario: 17 of 20 places are taken by known senders; a busy connection comes, and one more.
+/// Scenario: 17 of 20 places are taken by known senders; another one comes and is busy, and one more.
 /// Guarantees: the known sender that has idled longest is asked to leave, no more than needed; whoever came after 90 % is
 /// served, and ends with its first answer.
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn known_senders_make_room_last() {
     sleep(Duration::from_millis(120)).await;
     assert!(closed(&mut idle).await.is_empty(), "under 90 %, no known sender is asked to leave");
     let mut busy = server.connect().await;
-    busy.write_all(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    busy.write_all(b"GET /admit-and-hang HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     server.until_hanging(1).await;
     let ended = async {
         while server.connections.taken() > 17 {
@@ -188,4 +188,25 @@ async fn known_senders_make_room_last() {
     server.release.notify_one();
     let answer = until_closed(busy, b"").await;
     assert!(answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
+}
+
+/// Scenario: a stranger and a known sender are busy, another known one idles; all are asked to leave, first strangers, then
+/// known ones.
+/// Guarantees: the busy stranger is asked, once, because it may be busy for good; the busy known sender never is.
+#[tokio::test]
+async fn a_busy_stranger_is_asked_too() {
+    let server = server(settings(10, PATIENCE)).await;
+    let (mut idle, mut known, mut stranger) =
+        (server.connect().await, server.connect().await, server.connect().await);
+    for stream in [&mut idle, &mut known] {
+        ask(stream, "/admit").await;
+    }
+    for stream in [&mut known, &mut stranger] {
+        stream.write_all(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    }
+    server.until_hanging(2).await;
+    assert_eq!(server.connections.ask_to_leave(0, false), 1);
+    assert_eq!(server.connections.ask_to_leave(0, false), 0);
+    assert_eq!(server.connections.ask_to_leave(0, true), 1);
+    assert_eq!(closed(std::slice::from_mut(&mut idle)).await.len(), 1);
 }

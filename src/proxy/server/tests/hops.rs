@@ -133,3 +133,19 @@ async fn tls_comes_behind_the_header() {
         "192.0.2.9:4711"
     );
 }
+
+/// Scenario: a hop connects and leaves without a byte, as many checks of health do.
+/// Guarantees: its place is free again, and nothing is counted as trouble.
+#[tokio::test]
+async fn a_hop_may_only_connect() {
+    let server = behind("127.0.0.0/8", ProxyProtocol::V1, 0).await;
+    drop(server.connect().await);
+    // Behind it, so that it has been seen.
+    assert_ne!(server.who(b"PROXY UNKNOWN\r\n").await, "");
+    while server.connections.taken() > 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let troubles: Vec<_> =
+        ["proxy_header", "timeout", "http"].into_iter().filter(|reason| server.count(reason)).collect();
+    assert!(troubles.is_empty(), "{troubles:?}");
+}
