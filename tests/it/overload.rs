@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use spangate::config::{Network, ProxyProtocol, ShareOfMemory, units::ByteSize};
+use spangate::config::{Config, Network, ProxyProtocol, ShareOfMemory, units::ByteSize};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -24,21 +24,23 @@ use crate::{
     },
 };
 
+/// 100 kB for bodies, and time enough to hold them.
+fn little_memory(config: &mut Config) {
+    unlimited(config);
+    config.intake.max_request_size = ByteSize(100_000);
+    config.intake.max_inflated_size = ByteSize(100_000);
+    config.intake.max_in_flight_bytes = ShareOfMemory::Fixed(ByteSize(100_000));
+    config.intake.deadline = Duration::from_secs(20);
+    config.intake.body_timeout = Duration::from_secs(20);
+}
+
 /// Scenario: slow uploads hold 80 % of the memory for bodies; senders that are known, that are not, and one without good
 /// tokens come, in each form; then the uploads end.
 /// Guarantees: known senders are served as ever; others get 503 with a delay, nobody is asked about them, and a malformed
 /// credential is still a 401; afterwards all are served.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_are_refused_before_known_senders() {
-    let world = World::with(|config| {
-        unlimited(config);
-        config.intake.max_request_size = ByteSize(100_000);
-        config.intake.max_inflated_size = ByteSize(100_000);
-        config.intake.max_in_flight_bytes = ShareOfMemory::Fixed(ByteSize(100_000));
-        config.intake.deadline = Duration::from_secs(20);
-        config.intake.body_timeout = Duration::from_secs(20);
-    })
-    .await;
+    let world = World::with(little_memory).await;
     let (known, stranger) = (Job::new(1), Job::new(2));
     world.authority.allow(&known);
     world.authority.allow(&stranger);
@@ -76,14 +78,9 @@ async fn strangers_are_refused_before_known_senders() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_verdict_that_bridges_is_known() {
     let world = World::with(|config| {
-        unlimited(config);
+        little_memory(config);
         config.gitlab.timeout = Duration::from_millis(300);
         config.cache.max_ttl = Duration::from_secs(1);
-        config.intake.max_request_size = ByteSize(100_000);
-        config.intake.max_inflated_size = ByteSize(100_000);
-        config.intake.max_in_flight_bytes = ShareOfMemory::Fixed(ByteSize(100_000));
-        config.intake.deadline = Duration::from_secs(20);
-        config.intake.body_timeout = Duration::from_secs(20);
     })
     .await;
     let known = Job::new(1);
@@ -186,7 +183,7 @@ async fn known_senders_get_through_a_crowd_of_strangers() {
     assert!(shed.sum("spangate_overload_shed_total", &[("stage", "idle")]) > 0.5);
 }
 
-fn hops(config: &mut spangate::config::Config, networks: &[&str]) {
+fn hops(config: &mut Config, networks: &[&str]) {
     let networks = networks.iter().map(|text| text.parse::<Network>().unwrap());
     config.listeners[0].trusted_hops = networks.collect();
 }
