@@ -21,9 +21,16 @@ const MANY: u32 = 50;
 
 /// A write of as many frames as make sense, by their number on the connection.
 pub(super) fn many(number: u32, one: impl Fn(u32) -> Vec<u8>) -> (usize, Vec<u8>) {
-    let first = number * MANY;
-    (usize::try_from(MANY).unwrap(), (first..first + MANY).flat_map(one).collect())
+    burst(MANY, number, one)
 }
+
+fn burst(size: u32, number: u32, one: impl Fn(u32) -> Vec<u8>) -> (usize, Vec<u8>) {
+    let first = number * size;
+    (usize::try_from(size).unwrap(), (first..first + size).flat_map(one).collect())
+}
+
+/// More resets in one write than may wait at once (`intake.max_streams`): a gateway that is fast meets them all together, too.
+const RESETS: u32 = 400;
 
 /// The head of an export that nobody may send; its stream stays open.
 fn open(stream: u32) -> Vec<u8> {
@@ -38,7 +45,7 @@ async fn rapid_reset() {
     let figures = scene
         .measure("rapid reset", Kind::Http2, |target| {
             Flood::USUAL.run(target, hello, |number| {
-                many(number, |n| {
+                burst(RESETS, number, |n| {
                     [open(stream(n)), frame(RST_STREAM, 0, stream(n), &8_u32.to_be_bytes())].concat()
                 })
             })
