@@ -221,9 +221,14 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone + Default> Table<K, V, S> {
         let now = slot.used;
         self.sweep_shard(&mut shard, now);
         self.weight.fetch_add(slot.weight as usize, Ordering::Relaxed);
+        let room = shard.slots.capacity();
         match shard.slots.insert(key, slot) {
             Some(before) => self.subtract(0, before.weight as usize),
             None => drop(self.len.fetch_add(1, Ordering::Relaxed)),
+        }
+        if shard.slots.capacity() > room {
+            // Keys that went leave marks, and a hash map doubles for those too: back, if the keys alone fit.
+            shard.slots.shrink_to_fit();
         }
         // No thread ever holds two shards.
         drop(shard);
@@ -260,6 +265,8 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone + Default> Table<K, V, S> {
             }
             !goes
         });
+        // What is forgotten for its memory must give it back: places that lighter values had too.
+        shard.slots.shrink_to_fit();
     }
 
     fn sweep_shard(&self, shard: &mut Shard<K, V, S>, now: u32) {

@@ -148,6 +148,29 @@ fn a_million_small_values_fit_in_60_mib() {
     assert!(bytes <= 60 << 20, "{} MiB", bytes >> 20);
 }
 
+/// Scenario: ten times as many keys as fit pass through a table with a bound on weights; then heavy ones take their places.
+/// Guarantees: no shard keeps places that its keys do not need: neither the marks of keys that went nor lighter values
+/// before them leave any behind.
+#[test]
+fn places_are_given_back() {
+    let table = Table::<u64, u64>::new(100_000, MINUTE).with_max_weight(2_500);
+    let check = || {
+        for shard in &table.shards {
+            let slots = &super::lock(shard).slots;
+            let needed = HashMap::<u64, ()>::with_capacity(slots.len()).capacity();
+            assert!(slots.capacity() <= needed, "{} places for {}", slots.capacity(), slots.len());
+        }
+    };
+    for key in 0..25_000 {
+        table.insert(key, key, key, 1);
+        check();
+    }
+    for key in 25_000..27_000 {
+        table.insert(key, key, key, 10);
+    }
+    check();
+}
+
 /// Scenario: light values fill a table of 1,000 units; then heavier ones come, the heaviest as heavy as a hundred light ones;
 /// some values are replaced by lighter and by heavier ones, removed, swept and cleared.
 /// Guarantees: the sum of weights never passes the bound and is always the sum of what is there; the idlest go first.
