@@ -124,6 +124,15 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone + Default> Table<K, V, S> {
         result
     }
 
+    /// The value of a key if there is one, for whoever has the table alone: no lock is taken.
+    pub(crate) fn get_mut(&mut self, key: &K, now: u64) -> Option<&mut V> {
+        let index = self.shard_of(key);
+        let shard = self.shards.get_mut(index)?.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let slot = shard.slots.get_mut(key)?;
+        slot.used = tick(now);
+        Some(&mut slot.value)
+    }
+
     /// Works on the value of a key if there is one.
     pub(crate) fn with_existing<R>(&self, key: &K, now: u64, work: impl FnOnce(&mut V) -> R) -> Option<R> {
         let mut shard = self.shard(key);
@@ -210,11 +219,15 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone + Default> Table<K, V, S> {
     }
 
     /// Bits 16..48 of the hash choose the shard: the map inside goes by the lowest and the highest.
-    #[expect(clippy::indexing_slicing, reason = "a 32-bit fraction of the number of shards is below it")]
-    fn shard(&self, key: &K) -> MutexGuard<'_, Shard<K, V, S>> {
+    fn shard_of(&self, key: &K) -> usize {
         let fraction = u128::from((self.hasher.hash_one(key) >> 16) & u64::from(u32::MAX));
         let index = fraction.saturating_mul(self.shards.len() as u128) >> 32;
-        lock(&self.shards[usize::try_from(index).unwrap_or(0)])
+        usize::try_from(index).unwrap_or(0)
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "a 32-bit fraction of the number of shards is below it")]
+    fn shard(&self, key: &K) -> MutexGuard<'_, Shard<K, V, S>> {
+        lock(&self.shards[self.shard_of(key)])
     }
 
     fn add(&self, mut shard: MutexGuard<'_, Shard<K, V, S>>, key: K, slot: Slot<V>) {

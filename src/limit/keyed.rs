@@ -71,32 +71,18 @@ impl<V: Account> Keyed<V> {
         Self { table, floor }
     }
 
-    /// Works on the account of a key, made new if there is none.
-    pub(super) fn with<R>(
-        &self,
-        key: u64,
-        now: u64,
-        rules: &LevelRules,
-        work: impl FnOnce(&mut V) -> R,
-    ) -> R {
-        self.table.with(key, now, |account: &mut V| {
-            if *account == V::default() {
-                self.start(account, now, rules);
-            }
-            work(account)
-        })
+    /// The account of a key if there is one.
+    pub(super) fn get_mut(&mut self, key: u64, now: u64) -> Option<&mut V> {
+        self.table.get_mut(&key, now)
     }
 
-    fn start(&self, account: &mut V, now: u64, rules: &LevelRules) {
-        let floors = self.floor.states();
-        if floors.iter().any(|floor| *floor > now) {
-            rules.raise(account.states(), &floors, now);
+    /// Makes an account for a key if there is none.
+    pub(super) fn add(&mut self, key: u64, now: u64, rules: &LevelRules) {
+        if self.get_mut(key, now).is_none() {
+            let mut account = V::default();
+            self.floor.start(&mut account, now, rules);
+            self.table.insert(key, now, account, 0);
         }
-    }
-
-    /// Works on the account of a key if there is one.
-    pub(super) fn with_existing<R>(&self, key: u64, now: u64, work: impl FnOnce(&mut V) -> R) -> Option<R> {
-        self.table.with_existing(&key, now, work)
     }
 
     /// Forgets accounts that were not touched for another time from now on.
@@ -111,6 +97,13 @@ impl<V: Account> Keyed<V> {
 }
 
 impl Floor {
+    fn start<V: Account>(&self, account: &mut V, now: u64, rules: &LevelRules) {
+        let floors = self.states();
+        if floors.iter().any(|floor| *floor > now) {
+            rules.raise(account.states(), &floors, now);
+        }
+    }
+
     fn raise(&self, states: Three) {
         for (floor, state) in self.0.iter().zip(states) {
             floor.fetch_max(state, Ordering::Relaxed);

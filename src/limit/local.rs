@@ -9,14 +9,10 @@
 
 use std::{
     fmt::Debug,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use futures_util::future::{Either, ready};
 use governor::clock::{Clock, MonotonicClock};
 
@@ -26,11 +22,11 @@ use crate::{
 };
 
 use super::{
-    Answer, Cost, Decision, Entry, Ledger, Level, Limit, LimitStore, Subject, Unit,
+    Answer, Cost, Decision, Entry, Ledger, Level, LimitStore, Refusal, Subject, Unit,
     bucket::Watch,
     keyed::{Account, Keyed},
     listener_key,
-    rules::{Inquiry, LevelRules, Rules, Three, bit},
+    rules::{Inquiry, Rules, Three, bit},
     tally::{Counters, Tally},
 };
 
@@ -54,31 +50,27 @@ const WIDE_IDLE: Duration = Duration::from_mins(10);
 /// The limit store of one process.
 #[derive(Debug)]
 pub struct Local<C: Clock = MonotonicClock> {
-    /// Apart from the state, so that a reload changes rates and forgets nothing.
-    terms: ArcSwap<Terms>,
-    jobs: Keyed<Job>,
-    runners: Keyed<Three>,
-    projects: Keyed<Three>,
-    widest: Mutex<Widest>,
-    /// How often each cost counts.
-    share: AtomicU32,
+    /// One lock for all levels: a charge asks most of them, holds it for some 50 ns, and a lock for each level would
+    /// cost more than it frees.
+    states: Mutex<States>,
     ledger: Option<Arc<dyn Ledger>>,
     watch: Watch<C>,
     counters: Arc<Counters>,
 }
 
-/// What a reload may change.
 #[derive(Debug)]
-struct Terms {
-    rules: Rules,
+struct States {
+    /// Apart from what is kept by key, so that a reload changes rates and forgets nothing.
+    rules: Arc<Rules>,
     tally: Tally,
-}
-
-impl Terms {
-    fn new(config: &Config, counters: &Arc<Counters>) -> Self {
-        let rules = Rules::new(&config.limits, config.traces.max_spans_per_job);
-        Self { tally: Tally::new(&rules, Arc::clone(counters)), rules }
-    }
+    /// How often each cost counts.
+    share: u64,
+    jobs: Keyed<Job>,
+    runners: Keyed<Three>,
+    projects: Keyed<Three>,
+    /// As they were at the start: listeners come and go only with a restart.
+    listeners: Vec<(u64, Three)>,
+    global: Three,
 }
 
 /// The states of a job's buckets, and how many spans of its budget are spent.
@@ -119,20 +111,6 @@ impl Account for Job {
     }
 }
 
-/// The levels that have one state each, under one lock: whoever wants the one wants the other.
-#[derive(Debug)]
-struct Widest {
-    /// As they were at the start: listeners come and go only with a restart.
-    listeners: Vec<(u64, Three)>,
-    global: Three,
-}
-
-impl Widest {
-    fn listener(&mut self, key: u64) -> Option<&mut Three> {
-        self.listeners.iter_mut().find(|(known, _)| *known == key).map(|(_, states)| states)
-    }
-}
-
 impl Local {
     /// Limits as configured, with empty state.
     #[must_use]
@@ -143,19 +121,9 @@ impl Local {
 
 impl<C: Clock> Local<C> {
     fn with_clock(config: &Config, metrics: &Metrics, clock: C) -> Self {
-        let listeners = config.listeners.iter().map(|listener| (listener_key(&listener.name), [0; 3]));
         let counters = Arc::new(Counters::new(metrics));
-        Self {
-            terms: ArcSwap::from_pointee(Terms::new(config, &counters)),
-            jobs: Keyed::new(MAX_JOBS, job_idle(&config.cache)),
-            runners: Keyed::new(MAX_RUNNERS, WIDE_IDLE),
-            projects: Keyed::new(MAX_PROJECTS, WIDE_IDLE),
-            widest: Mutex::new(Widest { listeners: listeners.collect(), global: [0; 3] }),
-            share: AtomicU32::new(1),
-            ledger: None,
-            watch: Watch::new(clock),
-            counters,
-        }
+        let states = Mutex::new(States::new(config, &counters));
+        Self { states, ledger: None, watch: Watch::new(clock), counters }
     }
 
     /// The same limits, which tell a ledger of all that is taken and given back.
@@ -167,14 +135,124 @@ impl<C: Clock> Local<C> {
     /// Takes other rates from the next charge on. What was taken stays taken: a bucket that needs
     /// two seconds to fill up under the old rate needs as long under the new one.
     pub fn reconfigure(&self, config: &Config) {
-        self.jobs.set_idle(job_idle(&config.cache));
-        self.terms.store(Arc::new(Terms::new(config, &self.counters)));
+        let rules = Arc::new(Rules::new(&config.limits, config.traces.max_spans_per_job));
+        let tally = Tally::new(&rules, Arc::clone(&self.counters));
+        let mut states = self.states();
+        states.jobs.set_idle(job_idle(&config.cache));
+        (states.rules, states.tally) = (rules, tally);
     }
 
     /// Brings the state of an entry forward to `ahead` nanoseconds from now, or a job's budget to so many spent spans,
     /// if it is kept here and not there already.
     pub fn follow(&self, entry: Entry, ahead: u64) {
+        self.states().follow(entry, ahead, self.watch.now());
+    }
+
+    /// Keeps to the share of one of so many replicas from the next charge on: each cost counts so many times. For
+    /// while replicas don't know of each other. What was taken before is given back as often as the share
+    /// says by then.
+    pub fn set_share(&self, replicas: u32) {
+        self.states().share = replicas.max(1).into();
+    }
+
+    fn states(&self) -> MutexGuard<'_, States> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a cost, its spans as far as the job's budget grants them if `budget` is asked.
+    fn charge(&self, subject: &Subject, mut cost: Cost, budget: bool) -> (Decision, u64) {
         let now = self.watch.now();
+        let mut states = self.states();
+        let (inquiry, granted) = states.charge(subject, cost, budget, now);
+        let told = self.ledger.as_ref().map(|ledger| (ledger, Arc::clone(&states.rules)));
+        drop(states);
+        if let (Decision::Taken, Some((ledger, rules))) = (inquiry.decision, told) {
+            if budget {
+                cost.spans = granted;
+                note_budget(&**ledger, subject, granted, 1);
+            }
+            note(&**ledger, &rules, subject, cost, inquiry.allowed, 1);
+        }
+        (inquiry.decision, granted)
+    }
+
+    /// A job that is new here, for those who can ask other replicas; from now on it is kept, so that what they
+    /// know can be [followed](Self::follow).
+    fn first_sight(&self, subject: &Subject) -> Option<futures_util::future::BoxFuture<'_, ()>> {
+        let (ledger, key) = (self.ledger.as_ref()?, subject.job?);
+        let now = self.watch.now();
+        let is_new = self.states().meet(key, now);
+        is_new.then(|| ledger.first_sight(*subject)).flatten()
+    }
+}
+
+impl States {
+    fn new(config: &Config, counters: &Arc<Counters>) -> Self {
+        let rules = Arc::new(Rules::new(&config.limits, config.traces.max_spans_per_job));
+        let listeners = config.listeners.iter().map(|listener| (listener_key(&listener.name), [0; 3]));
+        Self {
+            tally: Tally::new(&rules, Arc::clone(counters)),
+            rules,
+            share: 1,
+            jobs: Keyed::new(MAX_JOBS, job_idle(&config.cache)),
+            runners: Keyed::new(MAX_RUNNERS, WIDE_IDLE),
+            projects: Keyed::new(MAX_PROJECTS, WIDE_IDLE),
+            listeners: listeners.collect(),
+            global: [0; 3],
+        }
+    }
+
+    /// Charges a cost; returns how many of its spans the job's budget grants, where it is asked.
+    fn charge(&mut self, subject: &Subject, cost: Cost, budget: bool, now: u64) -> (Inquiry, u64) {
+        let mut inquiry = Inquiry::new(now, scaled(three(cost), self.share));
+        let asked = Asked::new(&self.rules, subject, &inquiry.units, budget);
+        let mut accounts = self.find(&asked, now);
+        if accounts.lack(&asked) {
+            self.add(&asked, now);
+            accounts = self.find(&asked, now);
+        }
+        let granted = accounts.charge(&mut inquiry, budget, cost.spans);
+        self.tally.add(subject, &inquiry);
+        (inquiry, granted)
+    }
+
+    /// All of them before the first is looked at: in large tables each costs a cache miss or two, and so the processor
+    /// waits for all together.
+    fn find(&mut self, asked: &Asked, now: u64) -> Accounts<'_> {
+        let Self { rules, share, jobs, runners, projects, listeners, global, .. } = self;
+        Accounts {
+            share: *share,
+            job: asked.job.and_then(|key| jobs.get_mut(key, now)),
+            runner: asked.runner.and_then(|key| runners.get_mut(key, now)),
+            project: asked.project.and_then(|key| projects.get_mut(key, now)),
+            listener: listener(listeners, asked.listener),
+            global,
+            rules,
+        }
+    }
+
+    fn add(&mut self, asked: &Asked, now: u64) {
+        if let Some(key) = asked.job {
+            self.jobs.add(key, now, &self.rules.job);
+        }
+        if let Some(key) = asked.runner {
+            self.runners.add(key, now, &self.rules.runner);
+        }
+        if let Some(key) = asked.project {
+            self.projects.add(key, now, &self.rules.project);
+        }
+    }
+
+    /// Whether a job is new here; from now on it is not.
+    fn meet(&mut self, key: u64, now: u64) -> bool {
+        let is_new = self.jobs.get_mut(key, now).is_none();
+        if is_new {
+            self.jobs.add(key, now, &self.rules.job);
+        }
+        is_new
+    }
+
+    fn follow(&mut self, entry: Entry, ahead: u64, now: u64) {
         let at = now.saturating_add(ahead);
         let raise = |states: &mut Three| {
             if let Some(state) = state_of(states, entry.unit) {
@@ -183,127 +261,110 @@ impl<C: Clock> Local<C> {
         };
         let key = entry.key;
         match entry.level {
-            Level::Job => drop(self.jobs.with_existing(key, now, |job| match entry.unit {
+            Level::Job => drop(self.jobs.get_mut(key, now).map(|job| match entry.unit {
                 Unit::Budget => job.spent = job.spent.max(narrow(ahead)),
                 Unit::Requests | Unit::Spans | Unit::Bytes => raise(&mut job.states),
             })),
-            Level::Runner => drop(self.runners.with_existing(key, now, raise)),
-            Level::Project => drop(self.projects.with_existing(key, now, raise)),
-            Level::Listener => drop(self.widest().listener(key).map(raise)),
-            Level::Global => raise(&mut self.widest().global),
+            Level::Runner => drop(self.runners.get_mut(key, now).map(raise)),
+            Level::Project => drop(self.projects.get_mut(key, now).map(raise)),
+            Level::Listener => drop(listener(&mut self.listeners, key).map(raise)),
+            Level::Global => raise(&mut self.global),
         }
     }
 
-    /// Keeps to the share of one of so many replicas from the next charge on: each cost counts so many times. For
-    /// while replicas don't know of each other. What was taken before is given back as often as the share
-    /// says by then.
-    pub fn set_share(&self, replicas: u32) {
-        self.share.store(replicas.max(1), Ordering::Relaxed);
-    }
-
-    fn share(&self) -> u64 {
-        u64::from(self.share.load(Ordering::Relaxed))
-    }
-
-    fn widest(&self) -> MutexGuard<'_, Widest> {
-        self.widest.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Locks the states of the job, then of the runner, the project, and the widest, never the other way round: with
-    /// all held, a charge that is refused leaves no trace that another could stumble on. The lock that
-    /// everybody wants is held the shortest.
-    fn charge(&self, subject: &Subject, cost: Cost) -> Decision {
-        let terms = self.terms.load();
-        let units = scaled(three(cost), self.share());
-        let mut inquiry = Inquiry::new(self.watch.now(), units);
-        self.ask_job(&terms.rules, subject, &mut inquiry);
-        terms.tally.add(subject, &inquiry);
-        if let (Decision::Taken, Some(ledger)) = (inquiry.decision, &self.ledger) {
-            note(&**ledger, &terms.rules, subject, cost, inquiry.allowed, 1);
+    fn give_back(&mut self, subject: &Subject, cost: Cost, budget: u64, now: u64) {
+        let units = scaled(three(cost), self.share);
+        let asked = Asked::new(&self.rules, subject, &units, budget > 0);
+        let Accounts { rules, job, runner, project, listener, global, .. } = self.find(&asked, now);
+        if let Some(job) = job {
+            rules.job.give_back(&mut job.states, &units);
+            job.spent = job.spent.saturating_sub(narrow(budget));
+            job.alone = job.alone.saturating_sub(narrow(budget));
         }
-        inquiry.decision
-    }
-
-    fn ask_job(&self, rules: &Rules, subject: &Subject, inquiry: &mut Inquiry) {
-        let next = |inquiry: &mut Inquiry| self.ask_runner(rules, subject, inquiry);
-        match subject.job {
-            Some(key) if rules.job.ask_for(&inquiry.units) => {
-                let now = inquiry.now;
-                let work = |job: &mut Job| inquiry.ask(&rules.job, &mut job.states, next);
-                self.jobs.with(key, now, &rules.job, work);
+        let [_, wider @ ..] = rules.levels();
+        for (rules, states) in wider.into_iter().zip([runner, project, listener, Some(global)]) {
+            if let Some(states) = states {
+                rules.give_back(states, &units);
             }
-            _ => next(inquiry),
         }
     }
+}
 
-    fn ask_runner(&self, rules: &Rules, subject: &Subject, inquiry: &mut Inquiry) {
-        let next = |inquiry: &mut Inquiry| self.ask_project(rules, subject, inquiry);
-        if rules.runner.ask_for(&inquiry.units) {
-            let now = inquiry.now;
-            let work = |states: &mut Three| inquiry.ask(&rules.runner, states, next);
-            self.runners.with(subject.runner, now, &rules.runner, work);
-        } else {
-            next(inquiry);
+/// Whose states a charge asks, of those that are kept by key; `None`: a level that does not hold for it.
+struct Asked {
+    job: Option<u64>,
+    runner: Option<u64>,
+    project: Option<u64>,
+    listener: u64,
+}
+
+impl Asked {
+    fn new(rules: &Rules, subject: &Subject, units: &Three, budget: bool) -> Self {
+        Self {
+            job: subject.job.filter(|_| budget || rules.job.ask_for(units)),
+            runner: Some(subject.runner).filter(|_| rules.runner.ask_for(units)),
+            project: subject.project.filter(|_| rules.project.ask_for(units)),
+            listener: subject.listener,
         }
     }
+}
 
-    fn ask_project(&self, rules: &Rules, subject: &Subject, inquiry: &mut Inquiry) {
-        let next = |inquiry: &mut Inquiry| self.ask_widest(rules, subject, inquiry);
-        match subject.project {
-            Some(key) if rules.project.ask_for(&inquiry.units) => {
-                let now = inquiry.now;
-                let work = |states: &mut Three| inquiry.ask(&rules.project, states, next);
-                self.projects.with(key, now, &rules.project, work);
+/// What one charge asks. One that was forgotten in the moment when it was added, in a table full of keys in use, is not
+/// asked.
+struct Accounts<'a> {
+    rules: &'a Rules,
+    share: u64,
+    job: Option<&'a mut Job>,
+    runner: Option<&'a mut Three>,
+    project: Option<&'a mut Three>,
+    listener: Option<&'a mut Three>,
+    global: &'a mut Three,
+}
+
+impl Accounts<'_> {
+    fn lack(&self, asked: &Asked) -> bool {
+        self.job.is_some() != asked.job.is_some()
+            || self.runner.is_some() != asked.runner.is_some()
+            || self.project.is_some() != asked.project.is_some()
+    }
+
+    /// Every level is asked, also after one refused: the sender hears the longest wait. A refused charge leaves no trace; a
+    /// budget that grants less than all that is wanted refuses nothing.
+    fn charge(self, inquiry: &mut Inquiry, budget: bool, wanted: u64) -> u64 {
+        let Self { rules, share, mut job, runner, project, listener, global } = self;
+        let job_before = job.as_deref().copied();
+        let mut granted = wanted;
+        if let Some(job) = &mut job {
+            if budget {
+                granted = job.spend(wanted, rules.max_spans_per_job, share);
+                inquiry.grant(granted.saturating_mul(share), granted >= wanted);
             }
-            _ => next(inquiry),
+            inquiry.ask(&rules.job, &mut job.states);
         }
-    }
-
-    fn ask_widest(&self, rules: &Rules, subject: &Subject, inquiry: &mut Inquiry) {
-        let (listener, global) = (&rules.listener, &rules.global);
-        if !listener.ask_for(&inquiry.units) && !global.ask_for(&inquiry.units) {
-            return;
+        let mut wider = [runner, project, listener, Some(global)];
+        let before = wider.each_ref().map(|states| states.as_deref().copied());
+        let [_, wider_rules @ ..] = rules.levels();
+        for (rules, states) in wider_rules.into_iter().zip(&mut wider) {
+            if let Some(states) = states {
+                inquiry.ask(rules, states);
+            }
         }
-        let mut widest = self.widest();
-        let Widest { listeners, global: states } = &mut *widest;
-        let own = listeners.iter_mut().find(|(key, _)| *key == subject.listener);
-        let mut last = |inquiry: &mut Inquiry| inquiry.ask(global, states, |_| ());
-        match own {
-            Some((_, own)) => inquiry.ask(listener, own, last),
-            None => last(inquiry),
+        if inquiry.decision != Decision::Taken {
+            if let (Some(job), Some(before)) = (job, job_before) {
+                *job = before;
+            }
+            for (states, before) in wider.into_iter().zip(before) {
+                if let (Some(states), Some(before)) = (states, before) {
+                    *states = before;
+                }
+            }
         }
-    }
-
-    fn spend(&self, subject: &Subject, wanted: u64) -> u64 {
-        let Some(key) = subject.job else { return wanted };
-        let (terms, share) = (self.terms.load(), self.share());
-        let most = terms.rules.max_spans_per_job;
-        let granted =
-            self.jobs.with(key, self.watch.now(), &terms.rules.job, |job| job.spend(wanted, most, share));
-        if let Some(counts) = self.counters.of(Limit::JobSpanBudget) {
-            counts.add([u64::from(granted >= wanted), u64::from(granted < wanted), 0]);
-        }
-        self.note_budget(key, granted, 1);
         granted
     }
+}
 
-    fn note_budget(&self, key: u64, spans: u64, sign: i64) {
-        if let (Some(ledger), 1..) = (&self.ledger, spans) {
-            ledger.note(Entry { level: Level::Job, key, unit: Unit::Budget }, signed(spans, sign));
-        }
-    }
-
-    /// A job that is new here, for those who can ask other replicas; from now on it is kept, so that what they
-    /// know can be [followed](Self::follow).
-    fn first_sight(&self, subject: &Subject) -> Option<futures_util::future::BoxFuture<'_, ()>> {
-        let (ledger, key) = (self.ledger.as_ref()?, subject.job?);
-        let now = self.watch.now();
-        if self.jobs.with_existing(key, now, |_| ()).is_some() {
-            return None;
-        }
-        self.jobs.with(key, now, &self.terms.load().rules.job, |_| ());
-        ledger.first_sight(*subject)
-    }
+fn listener(listeners: &mut [(u64, Three)], key: u64) -> Option<&mut Three> {
+    listeners.iter_mut().find(|(known, _)| *known == key).map(|(_, states)| states)
 }
 
 /// A verdict may be served until its longest time and both grace periods are over.
@@ -335,6 +396,12 @@ fn signed(amount: u64, sign: i64) -> i64 {
     i64::try_from(amount).unwrap_or(i64::MAX).saturating_mul(sign)
 }
 
+fn note_budget(ledger: &dyn Ledger, subject: &Subject, spans: u64, sign: i64) {
+    if let (Some(key), 1..) = (subject.job, spans) {
+        ledger.note(Entry { level: Level::Job, key, unit: Unit::Budget }, signed(spans, sign));
+    }
+}
+
 /// Tells of what the limits in `taken` took of a cost, or gave back.
 fn note(ledger: &dyn Ledger, rules: &Rules, subject: &Subject, cost: Cost, taken: u32, sign: i64) {
     let units = three(cost).into_iter().zip([Unit::Requests, Unit::Spans, Unit::Bytes]);
@@ -362,57 +429,37 @@ where
 {
     fn take(&self, subject: Subject, cost: Cost) -> Answer<'_, Decision> {
         match self.first_sight(&subject) {
-            None => Either::Left(ready(self.charge(&subject, cost))),
+            None => Either::Left(ready(self.charge(&subject, cost, false).0)),
             Some(wait) => Either::Right(Box::pin(async move {
                 wait.await;
-                self.charge(&subject, cost)
+                self.charge(&subject, cost, false).0
             })),
         }
     }
 
-    fn take_budget(&self, subject: Subject, wanted: u64) -> Answer<'_, u64> {
-        Either::Left(ready(self.spend(&subject, wanted)))
+    fn take_spans(&self, subject: Subject, cost: Cost) -> Answer<'_, Result<u64, Refusal>> {
+        Either::Left(ready(match self.charge(&subject, cost, true) {
+            (Decision::Taken, granted) => Ok(granted),
+            (Decision::Refused(refusal), _) => Err(refusal),
+        }))
     }
 
     /// In `shadow` mode a charge that would have been refused was not taken either; giving it back
     /// then makes the shadow count a little too mild, never a real limit.
     fn give_back(&self, subject: Subject, cost: Cost, budget: u64) {
-        let terms = self.terms.load();
-        let (rules, now, share) = (&terms.rules, self.watch.now(), self.share());
-        let units = scaled(three(cost), share);
-        let of = |level: &LevelRules, states: &mut Three| level.give_back(states, &units);
-        if let Some(key) = subject.job
-            && (budget > 0 || rules.job.ask_for(&units))
-        {
-            self.jobs.with_existing(key, now, |job| {
-                of(&rules.job, &mut job.states);
-                job.spent = job.spent.saturating_sub(narrow(budget));
-                job.alone = job.alone.saturating_sub(narrow(budget));
-            });
-            self.note_budget(key, budget, -1);
-        }
-        if rules.runner.ask_for(&units) {
-            self.runners.with_existing(subject.runner, now, |states| of(&rules.runner, states));
-        }
-        if let Some(key) = subject.project
-            && rules.project.ask_for(&units)
-        {
-            self.projects.with_existing(key, now, |states| of(&rules.project, states));
-        }
-        if rules.listener.ask_for(&units) || rules.global.ask_for(&units) {
-            let mut widest = self.widest();
-            if let Some(states) = widest.listener(subject.listener) {
-                of(&rules.listener, states);
-            }
-            of(&rules.global, &mut widest.global);
-        }
-        if let Some(ledger) = &self.ledger {
-            note(&**ledger, rules, &subject, cost, u32::MAX, -1);
+        let now = self.watch.now();
+        let mut states = self.states();
+        states.give_back(&subject, cost, budget, now);
+        let told = self.ledger.as_ref().map(|ledger| (ledger, Arc::clone(&states.rules)));
+        drop(states);
+        if let Some((ledger, rules)) = told {
+            note_budget(&**ledger, &subject, budget, -1);
+            note(&**ledger, &rules, &subject, cost, u32::MAX, -1);
         }
     }
 
     fn record(&self) {
-        self.terms.load().tally.settle();
+        self.states().tally.settle();
     }
 }
 

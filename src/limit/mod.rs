@@ -30,8 +30,9 @@ pub trait LimitStore: fmt::Debug + Send + Sync + 'static {
     /// and what it takes must come back at the rate before anything passes again.
     fn take(&self, subject: Subject, cost: Cost) -> Answer<'_, Decision>;
 
-    /// Grants as many of `wanted` spans as the job's budget still has, and takes them from it.
-    fn take_budget(&self, subject: Subject, wanted: u64) -> Answer<'_, u64>;
+    /// Grants as many of the spans in `cost` as the job's budget still has, and takes them from it, and `cost` with
+    /// just these spans from every limit; or nothing at all of either.
+    fn take_spans(&self, subject: Subject, cost: Cost) -> Answer<'_, Result<u64, Refusal>>;
 
     /// Gives back what a later stage refused: a taken cost and granted spans of the budget.
     fn give_back(&self, subject: Subject, cost: Cost, budget: u64);

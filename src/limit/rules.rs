@@ -129,19 +129,21 @@ impl Inquiry {
         Self { now, units, decision: Decision::Taken, allowed: 0, refused: 0, would_refuse: 0 }
     }
 
-    /// Asks one level, then what `rest` asks, and leaves the states as they were if any of them refuses.
-    pub(super) fn ask(&mut self, rules: &LevelRules, states: &mut Three, rest: impl FnOnce(&mut Self)) {
-        let before = *states;
+    /// The cost in spans from here on, and whether that is all that were wanted of the job's budget.
+    pub(super) fn grant(&mut self, spans: u64, is_whole: bool) {
+        let [_, units, _] = &mut self.units;
+        *units = spans;
+        *(if is_whole { &mut self.allowed } else { &mut self.refused }) |= bit(Limit::JobSpanBudget);
+    }
+
+    /// Asks the limits of one level, and takes from those that don't refuse.
+    pub(super) fn ask(&mut self, rules: &LevelRules, states: &mut Three) {
         for (((bucket, state), units), limit) in
             rules.buckets.iter().zip(states.iter_mut()).zip(self.units).zip(Limit::rates_of(rules.level))
         {
             if let (Some(bucket), 1..) = (bucket, units) {
                 self.judge(limit, rules.mode, bucket, state, units);
             }
-        }
-        rest(self);
-        if self.decision != Decision::Taken {
-            *states = before;
         }
     }
 

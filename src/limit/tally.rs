@@ -2,10 +2,7 @@
 //! whole charge, by which limits that were, and become counts of limits when somebody looks. It decides
 //! nothing.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use crate::metrics::{LimitCounts, Metrics};
 
@@ -14,8 +11,9 @@ use super::{
     rules::{Inquiry, Limits, Rules, bit},
 };
 
-/// Which units a charge costs, and which levels its subject has: three bits and two.
-const KINDS: usize = 32;
+/// Which units a charge costs, which levels its subject has, and whether its job's budget was asked: three bits, two and
+/// one.
+const KINDS: usize = 64;
 
 /// The counters of all limits.
 #[derive(Debug)]
@@ -41,46 +39,41 @@ impl Counters {
             }
         }
     }
-
-    pub(super) fn of(&self, wanted: Limit) -> Option<&LimitCounts> {
-        self.0.iter().find(|(limit, _)| *limit == wanted).map(|(_, counts)| counts)
-    }
 }
 
 /// Charges under one configuration that passed all limits that they met, by kind.
 #[derive(Debug)]
 pub(super) struct Tally {
-    kinds: [(AtomicU64, Limits); KINDS],
+    kinds: [(u64, Limits); KINDS],
     counters: Arc<Counters>,
 }
 
 impl Tally {
     pub(super) fn new(rules: &Rules, counters: Arc<Counters>) -> Self {
-        Self { kinds: std::array::from_fn(|kind| (AtomicU64::new(0), asked(rules, kind))), counters }
+        Self { kinds: std::array::from_fn(|kind| (0, asked(rules, kind))), counters }
     }
 
     /// Counts what the limits said to one charge.
-    pub(super) fn add(&self, subject: &Subject, inquiry: &Inquiry) {
+    pub(super) fn add(&mut self, subject: &Subject, inquiry: &Inquiry) {
         if inquiry.refused | inquiry.would_refuse != 0 {
             return self.counters.add(inquiry);
         }
         let units = inquiry.units.map(|units| units > 0);
         let [requests, spans, bytes] = units.map(usize::from);
         let (job, project) = (usize::from(subject.job.is_some()), usize::from(subject.project.is_some()));
-        let kind = requests | (spans << 1) | (bytes << 2) | (job << 3) | (project << 4);
-        match self.kinds.get(kind) {
-            Some((count, limits)) if *limits == inquiry.allowed => {
-                count.fetch_add(1, Ordering::Relaxed);
-            }
+        let budget = usize::from(inquiry.allowed & bit(Limit::JobSpanBudget) != 0);
+        let kind = requests | (spans << 1) | (bytes << 2) | (job << 3) | (project << 4) | (budget << 5);
+        match self.kinds.get_mut(kind) {
+            Some((count, limits)) if *limits == inquiry.allowed => *count = count.saturating_add(1),
             // A listener that was not there at the start has no state that could be asked.
             _ => self.counters.add(inquiry),
         }
     }
 
     /// Hands over all that was counted since the last time.
-    pub(super) fn settle(&self) {
-        for (count, limits) in &self.kinds {
-            let times = count.swap(0, Ordering::Relaxed);
+    pub(super) fn settle(&mut self) {
+        for (count, limits) in &mut self.kinds {
+            let times = std::mem::take(count);
             if times > 0 {
                 self.counters.add_allowed(*limits, times);
             }
@@ -99,7 +92,8 @@ impl Drop for Tally {
 fn asked(rules: &Rules, kind: usize) -> Limits {
     let has = |place: u32| (kind >> place) & 1 == 1;
     let units = [has(0), has(1), has(2)];
-    rules.levels().into_iter().fold(0, |limits, level| {
+    let budget = if has(5) { bit(Limit::JobSpanBudget) } else { 0 };
+    rules.levels().into_iter().fold(budget, |limits, level| {
         let is_there = match level.level {
             super::Level::Job => has(3),
             super::Level::Project => has(4),

@@ -23,11 +23,12 @@ impl<'a> Charge<'a> {
 
     /// Takes more, all of it or nothing.
     pub(super) async fn take(&mut self, cost: Cost) -> Result<(), Rejection> {
+        if cost == Cost::default() {
+            return Ok(());
+        }
         match self.store.take(self.subject, cost).await {
             Decision::Taken => {
-                self.cost.requests = self.cost.requests.saturating_add(cost.requests);
-                self.cost.spans = self.cost.spans.saturating_add(cost.spans);
-                self.cost.bytes = self.cost.bytes.saturating_add(cost.bytes);
+                self.add(cost);
                 Ok(())
             }
             Decision::Refused(refusal) => Err(Rejection::Limited(refusal)),
@@ -47,11 +48,18 @@ impl<'a> Charge<'a> {
         outcome
     }
 
-    /// Takes as many of `wanted` spans as the job's budget has left, and says how many.
-    pub(super) async fn take_budget(&mut self, wanted: u64) -> u64 {
-        let granted = self.store.take_budget(self.subject, wanted).await;
+    /// Takes more, of its spans as many as the job's budget has left, and says how many.
+    pub(super) async fn take_spans(&mut self, cost: Cost) -> Result<u64, Rejection> {
+        let granted = self.store.take_spans(self.subject, cost).await.map_err(Rejection::Limited)?;
         self.budget = self.budget.saturating_add(granted);
-        granted
+        self.add(Cost { spans: granted, ..cost });
+        Ok(granted)
+    }
+
+    fn add(&mut self, cost: Cost) {
+        self.cost.requests = self.cost.requests.saturating_add(cost.requests);
+        self.cost.spans = self.cost.spans.saturating_add(cost.spans);
+        self.cost.bytes = self.cost.bytes.saturating_add(cost.bytes);
     }
 
     /// Makes final what taking a request in has cost, whatever became of it: the request and its

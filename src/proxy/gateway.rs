@@ -241,27 +241,19 @@ impl Gateway {
         let route = admitted.route;
 
         let policy = self.policy(route.signal, &admitted.identity);
-        let rules = Rules {
-            trace_id: admitted.identity.trace_id().filter(|_| self.settings.trace_id != Mode::Off),
-            max_item_size: policy.max_item_size,
-            refuse_unknown: self.settings.attributes == AttributesMode::Transparent,
-            depth: self.settings.depth,
+        let inspection = match self.inspect(admitted, &payload, policy.max_item_size, notes) {
+            Ok(inspection) => inspection,
+            Err(rejection) => {
+                admitted.charge.take(payload.due).await?;
+                return Err(rejection);
+            }
         };
-        let inspection = inspect::inspect(route.signal, &payload.message, &rules)
-            .map_err(|malformed| Rejection::Malformed(malformed.to_string()))?;
-        notes.items.foreign = inspection.foreign;
-        // Until the collector has them, all items count as refused with their request.
-        notes.items.refused = inspection.items;
-        if inspection.foreign > 0 && self.settings.trace_id == Mode::Enforce {
-            return Err(Rejection::ForeignTrace(route.signal));
-        }
-        trust::check(&admitted.identity, route.signal, &payload.message)?;
-
         let mut granted = inspection.items.saturating_sub(inspection.oversize);
         if route.signal.limits_items() {
             // The budget comes first: only what it grants is charged to the rates.
-            granted = admitted.charge.take_budget(granted).await;
-            admitted.charge.take(Cost { spans: granted, ..Cost::default() }).await?;
+            granted = admitted.charge.take_spans(Cost { spans: granted, ..payload.due }).await?;
+        } else {
+            admitted.charge.take(payload.due).await?;
         }
 
         let departure = match self.settings.attributes {
@@ -271,6 +263,33 @@ impl Gateway {
             AttributesMode::Transparent => Self::pass_on(&payload, &inspection, granted, notes)?,
         };
         Ok((payload, departure))
+    }
+
+    /// Step 7: what is in it, and whether its sender may say it.
+    fn inspect(
+        &self,
+        admitted: &Admitted<'_>,
+        payload: &Payload,
+        max_item_size: usize,
+        notes: &mut Notes,
+    ) -> Result<Inspection, Rejection> {
+        let signal = admitted.route.signal;
+        let rules = Rules {
+            trace_id: admitted.identity.trace_id().filter(|_| self.settings.trace_id != Mode::Off),
+            max_item_size,
+            refuse_unknown: self.settings.attributes == AttributesMode::Transparent,
+            depth: self.settings.depth,
+        };
+        let inspection = inspect::inspect(signal, &payload.message, &rules)
+            .map_err(|malformed| Rejection::Malformed(malformed.to_string()))?;
+        notes.items.foreign = inspection.foreign;
+        // Until the collector has them, all items count as refused with their request.
+        notes.items.refused = inspection.items;
+        if inspection.foreign > 0 && self.settings.trace_id == Mode::Enforce {
+            return Err(Rejection::ForeignTrace(signal));
+        }
+        trust::check(&admitted.identity, signal, &payload.message)?;
+        Ok(inspection)
     }
 
     /// How a request of this signal and sender is rewritten: only spans have a longest size, and a trusted sender's

@@ -21,7 +21,7 @@ use super::{
     gateway::{Admitted, Gateway, Notes},
     grpc,
     rejection::Rejection,
-    route::Protocol,
+    route::{Protocol, Route},
 };
 
 /// Compressed bodies from this size on are inflated aside.
@@ -29,6 +29,10 @@ const LONG_INFLATION: usize = 64 << 10;
 
 /// JSON from this size on is decoded aside: about a millisecond.
 const LONG_JSON: usize = 128 << 10;
+
+/// Uncompressed protobuf up to this size is charged together with its spans: to read it through takes some 10 us, less
+/// than to answer that it was too much.
+const SHORT_INSPECTION: usize = 64 << 10;
 
 /// Memory that the JSON decoder takes at the most, in times of its input: measured 6.6 in the worst
 /// document found, the output, which is counted by itself, included.
@@ -48,19 +52,39 @@ fn aside<T>(is_long: bool, work: impl FnOnce() -> T) -> T {
     }
 }
 
+/// The message as it came, and how it is compressed.
+fn unwrap(route: Route, body: Bytes) -> Result<(Bytes, Encoding), Rejection> {
+    match route.protocol {
+        Protocol::Grpc => {
+            let (compressed, message) =
+                grpc::deframe(&body).map_err(|error| Rejection::Malformed(error.to_string()))?;
+            match (compressed, route.encoding) {
+                (false, _) => Ok((message, Encoding::Identity)),
+                (true, None) => Err(Rejection::UnnamedCompression),
+                (true, Some(encoding)) => Ok((message, encoding)),
+            }
+        }
+        Protocol::HttpProtobuf | Protocol::HttpJson => {
+            Ok((body, route.encoding.unwrap_or(Encoding::Identity)))
+        }
+    }
+}
+
 /// A body, read and inflated, ready for inspection.
 pub(super) struct Payload {
     /// Protobuf.
     pub(super) message: Bytes,
     /// The message as it came over the wire, where it can be passed on so; `None` for JSON.
     pub(super) wire: Option<(Bytes, Encoding)>,
+    /// What is still to be charged, whatever becomes of the message.
+    pub(super) due: Cost,
     /// Holds the body's share of memory until the collector has answered.
     _permit: Permit,
 }
 
 impl Payload {
-    /// Step 6: permits, caps, inflation. Bytes are charged as soon as they are known: what a job
-    /// makes us inflate and parse costs it the same, whether or not anything comes of it.
+    /// Step 6: permits, caps, inflation. Bytes are charged as soon as they are known, or are [due](Self::due) if they are
+    /// few: what a job makes us inflate and parse costs it the same, whether or not anything comes of it.
     pub(super) async fn read(
         gateway: &Gateway,
         admitted: &mut Admitted<'_>,
@@ -90,23 +114,15 @@ impl Payload {
         notes.body_bytes = u64::try_from(collected.bytes.len()).ok();
         let mut permit = collected.permit;
         let wire_len = collected.bytes.len();
-        charge.take(bytes_of(wire_len)).await?;
-
-        let (wire, encoding) = match route.protocol {
-            Protocol::Grpc => {
-                let (compressed, message) = grpc::deframe(&collected.bytes)
-                    .map_err(|error| Rejection::Malformed(error.to_string()))?;
-                let encoding = match (compressed, route.encoding) {
-                    (false, _) => Encoding::Identity,
-                    (true, None) => return Err(Rejection::UnnamedCompression),
-                    (true, Some(encoding)) => encoding,
-                };
-                (message, encoding)
-            }
-            Protocol::HttpProtobuf | Protocol::HttpJson => {
-                (collected.bytes, route.encoding.unwrap_or(Encoding::Identity))
-            }
-        };
+        let unwrapped = unwrap(*route, collected.bytes);
+        let is_short = wire_len <= SHORT_INSPECTION
+            && route.protocol != Protocol::HttpJson
+            && matches!(unwrapped, Ok((_, Encoding::Identity)));
+        let due = if is_short { bytes_of(wire_len) } else { Cost::default() };
+        if !is_short {
+            charge.take(bytes_of(wire_len)).await?;
+        }
+        let (wire, encoding) = unwrapped?;
         let is_compressed = encoding != Encoding::Identity;
         let inflated = aside(is_compressed && wire.len() >= LONG_INFLATION, || {
             compression::inflate(encoding, &wire, gateway.settings.inflate)
@@ -127,8 +143,8 @@ impl Payload {
             let message = aside(inflated.len() >= LONG_JSON, || json::to_protobuf(route.signal, &inflated))
                 .map_err(|error| Rejection::Malformed(error.to_string()))?;
             permit.grow(message.len()).map_err(Rejection::Body)?;
-            return Ok(Self { message: message.into(), wire: None, _permit: permit });
+            return Ok(Self { message: message.into(), wire: None, due, _permit: permit });
         }
-        Ok(Self { message: inflated, wire: Some((wire, encoding)), _permit: permit })
+        Ok(Self { message: inflated, wire: Some((wire, encoding)), due, _permit: permit })
     }
 }

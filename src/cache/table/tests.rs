@@ -1,7 +1,7 @@
 //! Bounds, in number and in weight, and who has to go when one is passed.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::RandomState,
     sync::{Arc, Mutex},
     time::Duration,
@@ -157,7 +157,7 @@ fn places_are_given_back() {
     let check = || {
         for shard in &table.shards {
             let slots = &super::lock(shard).slots;
-            let needed = HashMap::<u64, ()>::with_capacity(slots.len()).capacity();
+            let needed = HashSet::<u64>::with_capacity(slots.len()).capacity();
             assert!(slots.capacity() <= needed, "{} places for {}", slots.capacity(), slots.len());
         }
     };

@@ -61,8 +61,14 @@ fn spans(spans: u64) -> Cost {
     Cost { spans, ..Cost::default() }
 }
 
+/// The same without a rate of spans, so that a budget can be spent as fast as a test likes.
+fn unhurried(limits: Limits) -> Limits {
+    Limits { per_job: PerJob { spans_per_second: 0, ..limits.per_job }, ..limits }
+}
+
+/// What is granted, where no rate refuses it.
 fn budget(local: &Local<FakeRelativeClock>, subject: Subject, wanted: u64) -> u64 {
-    futures_util::FutureExt::now_or_never(local.take_budget(subject, wanted)).unwrap()
+    futures_util::FutureExt::now_or_never(local.take_spans(subject, spans(wanted))).unwrap().unwrap()
 }
 
 /// Who refuses for how many milliseconds; `None`: nobody.
@@ -179,7 +185,8 @@ fn what_is_given_back_can_be_taken_again() {
     }
     assert_eq!(passes(&local, SUBJECT, spans(1)), 200);
     local.give_back(subject(8, 9), cost, 1);
-    assert_eq!((local.runners.len(), local.jobs.len()), (1, 1));
+    let states = local.states();
+    assert_eq!((states.runners.len(), states.jobs.len()), (1, 1));
 }
 
 /// What a limit said so far: allowed, refused, would have refused.
@@ -222,7 +229,7 @@ fn shadow_only_counts() {
 /// Guarantees: a partial grant at the end, nothing after it, what is given back is granted again, jobs apart.
 #[test]
 fn a_budget_is_granted_in_part() {
-    let (local, clock) = local(&limits());
+    let (local, clock) = local(&unhurried(limits()));
     let granted = |wanted| budget(&local, SUBJECT, wanted);
     assert_eq!([600, 600, 1].map(granted), [600, 400, 0]);
     clock.advance(Duration::from_mins(30));
@@ -236,11 +243,11 @@ fn a_budget_is_granted_in_part() {
 /// Guarantees: the new rates hold at once, and what was taken before stays taken.
 #[test]
 fn a_reload_forgets_nothing() {
-    let (local, clock) = local(&limits());
+    let (local, clock) = local(&unhurried(limits()));
     clock.advance(Duration::from_secs(500));
     assert_eq!(passes(&local, SUBJECT, REQUEST), 20);
     assert_eq!(budget(&local, SUBJECT, 5_000), 1_000);
-    let mut slower = limits();
+    let mut slower = unhurried(limits());
     slower.per_job.requests_per_second = 5;
     local.reconfigure(&config(&slower, 1_500));
     assert_eq!(refusal(&local, SUBJECT, REQUEST), Some((Limit::JobRequests, 200)));
@@ -302,7 +309,7 @@ fn threads_never_take_too_much() {
 /// Guarantees: the grants add up to the budget exactly.
 #[test]
 fn threads_share_a_budget_exactly() {
-    let (local, _clock) = local(&limits());
+    let (local, _clock) = local(&unhurried(limits()));
     let granted: u64 = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..8)
             .map(|_| scope.spawn(|| (0..100).map(|_| budget(&local, SUBJECT, 7)).sum::<u64>()))
@@ -310,6 +317,32 @@ fn threads_share_a_budget_exactly() {
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
     assert_eq!(granted, 1_000);
+}
+
+/// Scenario: a charge of spans and bytes meets a budget with less left than it wants, a rate of bytes or of spans that is
+/// used up, and a spent budget.
+/// Guarantees: rates are charged for what the budget grants only; a rate that refuses leaves the budget as it was; a spent
+/// budget refuses nothing, and the bytes are charged all the same; each word is counted.
+#[test]
+fn spans_are_taken_from_budget_and_rates_at_once() {
+    let metrics = Metrics::new();
+    let local = Local::with_clock(&config(&limits(), 150), &metrics, FakeRelativeClock::default());
+    let take = |spans, bytes| {
+        let cost = Cost { requests: 0, spans, bytes };
+        let answer = futures_util::FutureExt::now_or_never(local.take_spans(SUBJECT, cost)).unwrap();
+        answer.map_err(|refusal| refusal.limit)
+    };
+    assert_eq!(take(100, 1_500), Ok(100));
+    assert_eq!(take(20, 501), Err(Limit::JobBytes));
+    assert_eq!(take(90, 400), Ok(50));
+    assert_eq!(take(10, 101), Err(Limit::JobBytes));
+    assert_eq!(take(10, 60), Ok(0));
+    assert_eq!(refusal(&local, SUBJECT, spans(51)), Some((Limit::JobSpans, 10)));
+    assert_eq!(refusal(&local, SUBJECT, Cost { bytes: 41, ..Cost::default() }), Some((Limit::JobBytes, 1)));
+    local.give_back(SUBJECT, spans(50), 50);
+    assert_eq!(take(200, 0), Ok(50));
+    assert_eq!(said(&local, &metrics, Limit::JobSpanBudget), [2, 4, 0]);
+    assert_eq!(said(&local, &metrics, Limit::JobBytes), [3, 3, 0]);
 }
 
 /// Keys as they come: spread evenly.
@@ -322,8 +355,12 @@ fn spread(key: u64) -> u64 {
 /// Guarantees: both tables stay within their bounds, and the job in use keeps its spent budget.
 #[test]
 fn state_is_bounded_and_the_busy_stay() {
-    let (mut local, clock) = local(&limits());
-    (local.jobs, local.runners) = (Keyed::new(20_000, JOB_IDLE), Keyed::new(5_000, WIDE_IDLE));
+    let (local, clock) = local(&unhurried(limits()));
+    {
+        let mut states = local.states();
+        states.jobs = Keyed::new(20_000, JOB_IDLE);
+        states.runners = Keyed::new(5_000, WIDE_IDLE);
+    }
     assert_eq!(budget(&local, SUBJECT, 1_000), 1_000);
     for key in 0..100_000 {
         if key % 1_000 == 0 {
@@ -332,7 +369,7 @@ fn state_is_bounded_and_the_busy_stay() {
         }
         take(&local, subject(spread(key + 1_000), spread(key + 1_000)), REQUEST);
     }
-    assert!((18_000..=20_000).contains(&local.jobs.len()));
-    assert!((4_500..=5_000).contains(&local.runners.len()));
+    assert!((18_000..=20_000).contains(&local.states().jobs.len()));
+    assert!((4_500..=5_000).contains(&local.states().runners.len()));
     assert_eq!(budget(&local, SUBJECT, 1), 0);
 }

@@ -135,13 +135,14 @@ fn rates_of_all_levels_are_right_within_one_percent() {
 /// All states that a subject's charge could touch.
 fn states(local: &Local<FakeRelativeClock>, subject: Subject) -> Vec<u64> {
     let now = local.watch.now();
-    let job = local.jobs.with_existing(subject.job.unwrap(), now, |job| job.states).unwrap_or_default();
-    let runner = local.runners.with_existing(subject.runner, now, |states| *states).unwrap_or_default();
-    let project = local.projects.with_existing(subject.project.unwrap(), now, |states| *states);
-    let mut widest = local.widest();
-    let listener = widest.listener(subject.listener).map_or([0; 3], |states| *states);
+    let mut states = local.states();
+    let job = states.jobs.get_mut(subject.job.unwrap(), now).map(|job| job.states).unwrap_or_default();
+    let runner = states.runners.get_mut(subject.runner, now).copied().unwrap_or_default();
+    let project = states.projects.get_mut(subject.project.unwrap(), now).copied();
+    let own = states.listeners.iter().find(|(key, _)| *key == subject.listener);
+    let listener = own.map_or([0; 3], |(_, states)| *states);
     // What lies in the past is as good as a full bucket.
-    [job, runner, project.unwrap_or_default(), listener, widest.global]
+    [job, runner, project.unwrap_or_default(), listener, states.global]
         .concat()
         .iter()
         .map(|state| *state.max(&now))
@@ -198,16 +199,20 @@ fn cycling_through_keys_gains_nothing() {
     let mut tight = limits();
     tight.per_runner.requests_per_second = 10;
     let round_trip = |room: usize| {
-        let (mut local, clock) = local(&tight);
+        let (local, clock) = local(&tight);
         let idle = Duration::from_mins(10);
-        (local.jobs, local.runners) = (Keyed::new(room, idle), Keyed::new(room, idle));
+        {
+            let mut states = local.states();
+            (states.jobs, states.runners) = (Keyed::new(room, idle), Keyed::new(room, idle));
+        }
         let mut taken = 0;
         for visit in 0..40_000_u64 {
             let key = spread(visit % 8_000 + 1);
             taken += passes(&local, super::subject(key, key), REQUEST);
             clock.advance(Duration::from_micros(10));
         }
-        assert!(local.jobs.len() <= room && local.runners.len() <= room);
+        assert!(local.states().jobs.len() <= room);
+        assert!(local.states().runners.len() <= room);
         clock.advance(Duration::from_secs(2));
         assert_eq!(passes(&local, super::subject(spread(90_000), spread(90_000)), REQUEST), 20);
         taken
@@ -234,7 +239,7 @@ fn a_budget_outlives_its_verdict_by_ten_minutes() {
     for job in 1_000..2_000 {
         take(&local, super::subject(1, spread(job)), REQUEST);
     }
-    assert_eq!(local.jobs.len(), 1_000);
+    assert_eq!(local.states().jobs.len(), 1_000);
     assert_eq!(budget(&local, SUBJECT, 1), 1);
 }
 

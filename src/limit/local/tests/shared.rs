@@ -12,7 +12,7 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use governor::clock::FakeRelativeClock;
 
-use super::{REQUEST, SUBJECT, budget, config, limits, passes, refusal, spans, take};
+use super::{REQUEST, SUBJECT, budget, config, limits, passes, refusal, spans, take, unhurried};
 use crate::{
     config::{Limits, Mode},
     limit::{Cost, Decision, Entry, Ledger, Level, Limit, LimitStore as _, Subject, Unit, local::Local},
@@ -74,6 +74,7 @@ fn the_ledger_has_what_was_taken() {
     assert_eq!(sum(Level::Job, 2, Unit::Spans), Some(0));
     assert_eq!(sum(Level::Global, 0, Unit::Requests), Some(2_000_000));
 
+    local.reconfigure(&config(&unhurried(some.clone()), 1_000));
     assert_eq!(budget(&local, SUBJECT, 600), 600);
     local.give_back(SUBJECT, Cost::default(), 100);
     assert_eq!(sum(Level::Job, 2, Unit::Budget), Some(500));
@@ -99,6 +100,7 @@ fn others_charges_can_be_followed() {
     assert_eq!(passes(&local, SUBJECT, spans(1)), 150);
     local.follow(entry(Level::Job, 2, Unit::Budget), 990);
     local.follow(entry(Level::Job, 2, Unit::Budget), 5);
+    local.reconfigure(&config(&unhurried(some.clone()), 1_000));
     assert_eq!(budget(&local, SUBJECT, 100), 10);
     assert_eq!(take(&local, SUBJECT, REQUEST), Decision::Taken);
     local.follow(entry(Level::Runner, 1, Unit::Requests), 1_990_000_000);
@@ -106,11 +108,12 @@ fn others_charges_can_be_followed() {
     assert_eq!(passes(&local, SUBJECT, REQUEST), 1);
     local.follow(entry(Level::Global, 0, Unit::Requests), 3_000_000_000);
     assert_eq!(refusal(&local, SUBJECT, REQUEST), Some((Limit::GlobalRequests, 1_001)));
-    let kept = local.jobs.len();
+    let kept = local.states().jobs.len();
     local.follow(entry(Level::Job, 77, Unit::Requests), 1_000_000_000);
     local.follow(entry(Level::Project, 77, Unit::Bytes), 1_000_000_000);
     local.follow(entry(Level::Listener, 77, Unit::Bytes), 1_000_000_000);
-    assert_eq!((local.jobs.len(), local.projects.len()), (kept, 0));
+    let states = local.states();
+    assert_eq!((states.jobs.len(), states.projects.len()), (kept, 0));
 }
 
 /// Scenario: three replicas do not know of each other, and this one keeps to a third; then they do again.
@@ -135,6 +138,7 @@ fn a_share_is_a_part_of_everything() {
     assert_eq!(passes(&local, SUBJECT, spans(60)), 1);
     local.give_back(SUBJECT, spans(60), 0);
     assert_eq!(passes(&local, SUBJECT, spans(60)), 1);
+    local.reconfigure(&config(&unhurried(limits()), 1_000));
     assert_eq!(budget(&local, SUBJECT, 200), 200);
     assert_eq!(budget(&local, SUBJECT, 1_000), 133);
     local.give_back(SUBJECT, Cost::default(), 33);
