@@ -28,6 +28,9 @@ const MIN_SHARDS: usize = 16;
 /// A shard loses one value in this many at a time.
 const FORGOTTEN: usize = 16;
 
+/// How often a shard that takes in new keys is looked through for idle ones, in the time after which they are idle.
+const SWEEPS: u32 = 8;
+
 pub(crate) struct Table<K, V, S = RandomState> {
     shards: Box<[Mutex<Shard<K, V, S>>]>,
     /// Keyed at random, unless the keys are: nobody outside can aim keys at one shard.
@@ -287,7 +290,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone + Default> Table<K, V, S> {
             return;
         }
         let idle = self.idle.load(Ordering::Relaxed);
-        shard.next_sweep = now.saturating_add(idle.div_ceil(2));
+        shard.next_sweep = now.saturating_add(idle.div_ceil(SWEEPS));
         self.retain(shard, |slot| now.saturating_sub(slot.used) <= idle);
         if shard.slots.len() < shard.slots.capacity() / 4 {
             shard.slots.shrink_to_fit();
