@@ -10,6 +10,7 @@ pub mod local;
 mod names;
 mod rules;
 pub mod shared;
+mod states;
 mod tally;
 
 use std::{fmt, time::Duration};

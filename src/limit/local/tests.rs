@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use governor::clock::FakeRelativeClock;
 
-use super::{JOB_IDLE, Local, WIDE_IDLE};
+use super::Local;
 use crate::{
     config::{Config, Limits, Mode, PerJob, PerRunner, Traces, units::ByteSize},
-    limit::{Cost, Decision, Limit, LimitStore, Refusal, Subject, keyed::Keyed},
+    limit::{
+        Cost, Decision, Limit, LimitStore, Refusal, Subject,
+        keyed::Keyed,
+        states::{JOB_IDLE, WIDE_IDLE},
+    },
     metrics::Metrics,
 };
 

@@ -1,7 +1,7 @@
 //! The header fields that tell a refused sender which limit it met: `RateLimit-Policy` says what the limit
 //! is, `RateLimit` what is left of it and for how long to wait.
 //!
-//! Form and names are those of draft-ietf-httpapi-ratelimit-headers-10: Lists of Strings with Parameters
+//! Form and names are those of draft-ietf-httpapi-ratelimit-headers-11: Lists of Strings with Parameters
 //! (RFC 9651), as its sections 3 and 4 have it. Earlier revisions had other fields.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
