@@ -251,7 +251,12 @@ impl Gateway {
         let mut granted = inspection.items.saturating_sub(inspection.oversize);
         if route.signal.limits_items() {
             // The budget comes first: only what it grants is charged to the rates.
-            granted = admitted.charge.take_spans(Cost { spans: granted, ..payload.due }).await?;
+            let taken = admitted.charge.take_spans(Cost { spans: granted, ..payload.due }).await;
+            if taken.is_err() {
+                // The spans were too many, but their bytes have come.
+                drop(admitted.charge.take(payload.due).await);
+            }
+            granted = taken?;
         } else {
             admitted.charge.take(payload.due).await?;
         }
