@@ -3,6 +3,7 @@
 //! prints a row of figures for each (`--nocapture --test-threads 1`); `SPANGATE_HOSTILE_BINARY` names a release build.
 
 mod bodies;
+mod figures;
 mod flapping;
 mod floods;
 mod frames;

@@ -4,7 +4,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Once,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -14,6 +14,7 @@ use spangate::config::{Config, Mode};
 use tokio::time::timeout;
 
 use super::{
+    figures::Figures,
     good::{Good, Kind},
     usage::Usage,
     wire::{Tally, Target},
@@ -29,18 +30,6 @@ use crate::support::{
 
 /// `full`: long attacks whose figures are printed; anything else: short ones that are only held against the bounds.
 const MODE: &str = "SPANGATE_HOSTILE";
-
-/// What a connection may take by itself, on top of what its bytes may: the goal for an idle one.
-const CONNECTION: u64 = 30 << 10;
-
-/// The most that a byte from a stranger may cost, in memory by bytes, in CPU time by that of a byte of good traffic.
-const AMPLIFICATION: u64 = 10;
-
-/// Growth that is the allocator's and not the attack's: every thread of the process has an arena, and keeps some.
-const ALLOCATOR: u64 = 8 << 20;
-
-/// CPU time that is no attack's: the kernel tells it in steps of 10 ms, and the good sender's differs from run to run.
-const NOISE: Duration = Duration::from_millis(150);
 
 /// How long each part of a measurement takes.
 #[derive(Clone, Copy, Debug)]
@@ -242,97 +231,6 @@ impl Watch {
     async fn stop(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.unwrap()
-    }
-}
-
-/// What an attack cost, and whom.
-#[derive(Debug)]
-pub(super) struct Figures {
-    name: &'static str,
-    kind: Kind,
-    /// Resident memory at its most, over what it was before.
-    pub(super) growth: u64,
-    /// CPU seconds of the gateway, less what the good sender costs when it is alone.
-    cpu: f64,
-    /// CPU seconds for one byte of good traffic of the kind.
-    good_byte: f64,
-    /// The same for one whole request of it.
-    good_request: f64,
-    quiet: Duration,
-    beside: Duration,
-    sent: usize,
-    pub(super) refused: Vec<String>,
-    pub(super) tally: Arc<Tally>,
-}
-
-impl Figures {
-    pub(super) fn bytes(&self) -> u64 {
-        Tally::get(&self.tally.bytes)
-    }
-
-    /// Holds what every attack must leave as it is.
-    pub(super) fn assert_bounded(&self) {
-        self.assert_within(CONNECTION);
-    }
-
-    /// The same where a connection may take more by itself.
-    pub(super) fn assert_within(&self, connection: u64) {
-        let Self { name, growth, cpu, .. } = self;
-        let (bytes, open) = (self.bytes(), Tally::get(&self.tally.most_open));
-        assert!(bytes > 0 && self.sent > 0, "{name}: nothing was sent: {self:?}");
-        assert!(self.refused.is_empty(), "{name}: good exports were refused: {:?}", self.refused);
-        let room = bytes * AMPLIFICATION + open * connection + ALLOCATOR;
-        assert!(*growth <= room, "{name}: {growth} bytes of memory for {bytes} bytes: {self:?}");
-        // A connection that brings hardly a byte is worth a good request: it has to be accepted and ended all the same.
-        let worth =
-            as_f64(bytes) * self.good_byte + as_f64(Tally::get(&self.tally.lines)) * self.good_request;
-        let room = worth * as_f64(AMPLIFICATION) + NOISE.as_secs_f64();
-        assert!(*cpu <= room, "{name}: {cpu} s of CPU, {room} would be in bounds: {self:?}");
-        // Other work on the machine delays good exports too; what an attack may not do is stop them.
-        let late = (self.quiet * 50).max(Duration::from_secs(3));
-        assert!(self.beside <= late, "{name}: p99 {:?}, quiet {:?}", self.beside, self.quiet);
-    }
-
-    /// One row of the table.
-    fn print(&self) {
-        let bytes = as_f64(self.bytes());
-        let mib = |bytes: f64| bytes / f64::from(1 << 20);
-        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
-        let get = |count| Tally::get(count);
-        let row = format!(
-            "| {} | {:.2} | {} | {} | {} | {:.1} | {:.0} | {:.2} | {:.2} | {:.1} ({}) | {:.1} | {:.2} | {:.2} | {:.1} | {} of {} |",
-            self.name,
-            mib(bytes),
-            get(&self.tally.units),
-            get(&self.tally.lines),
-            get(&self.tally.ended),
-            mib(as_f64(self.growth)),
-            as_f64(self.growth) / 1024.0 / as_f64(get(&self.tally.most_open).max(1)),
-            self.cpu,
-            as_f64(self.growth) / bytes,
-            self.cpu / bytes / self.good_byte,
-            self.kind.name(),
-            self.cpu / as_f64(get(&self.tally.lines).max(1)) / self.good_request,
-            milliseconds(self.quiet),
-            milliseconds(self.beside),
-            self.beside.as_secs_f64() / self.quiet.as_secs_f64(),
-            self.refused.len(),
-            self.sent,
-        );
-        print(&row);
-    }
-}
-
-/// The heads of the rows' columns.
-const COLUMNS: &str = "| attack | MiB sent | attempts | connections | ended by the gateway | RSS growth, MiB | KiB an open connection | CPU s | memory, x bytes | CPU, x good byte (of) | CPU a connection, x good request | p99 quiet, ms | p99 beside, ms | ratio | good refused |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
-
-/// Prints a line, where figures are wanted; the heads of the columns stand before the first one.
-pub(super) fn print(line: &str) {
-    static HEADS: Once = Once::new();
-    if is_full() {
-        HEADS.call_once(|| eprintln!("{COLUMNS}"));
-        eprintln!("{line}");
     }
 }
 

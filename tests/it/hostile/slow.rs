@@ -24,9 +24,10 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
+    figures::print,
     frames::{ACK, Frames, PING, SETTINGS, frame, hello},
     good::{self, Kind},
-    scene::{Scene, as_f64, is_full, print},
+    scene::{Scene, as_f64, is_full},
     wire::{Line, Tally, Target},
 };
 

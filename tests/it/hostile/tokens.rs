@@ -9,8 +9,9 @@ use tokio::{
 };
 
 use super::{
+    figures::print,
     good::{Kind, head},
-    scene::{Scene, as_f64, print},
+    scene::{Scene, as_f64},
     wire::{Tally, Target, connect},
 };
 
