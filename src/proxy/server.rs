@@ -42,7 +42,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{config::ProxyProtocol, metrics::Metrics, tls::ClientNames};
 
 use self::{
-    connections::{Entered, Open, Place},
+    connections::{Entered, Newcomer, Open, Place},
     trouble::Trouble,
     watch::{Activity, Held, Turn, attend},
     wire::{Version, Wire, detect},
@@ -215,20 +215,24 @@ where
         &self,
         stream: &mut TcpStream,
         hop: SocketAddr,
-        deadline: Instant,
+        newcomer: &Newcomer,
     ) -> Option<(SocketAddr, Option<Entered>)> {
         let ServerSettings { hops, proxy_protocol, connections, .. } = &self.settings;
         let mut address = hop;
         if *proxy_protocol != ProxyProtocol::Off && hops.trusts(hop.ip()) {
-            match timeout_at(deadline, proxy_header::read(stream, *proxy_protocol)).await {
-                Ok(Ok(source)) => address = source.unwrap_or(hop),
-                Ok(Err(proxy_header::ProxyError::Left)) => return None,
-                Ok(Err(error)) => {
+            match newcomer.step(proxy_header::read(stream, *proxy_protocol)).await {
+                Some(Ok(source)) => address = source.unwrap_or(hop),
+                Some(Err(proxy_header::ProxyError::Left)) => return None,
+                Some(Err(error)) => {
                     self.trouble(Trouble::ProxyHeader, Some(hop), &error);
                     return None;
                 }
-                Err(_) => {
-                    self.trouble(Trouble::Timeout, Some(hop), &"no PROXY header came in time");
+                None => {
+                    self.trouble(
+                        Trouble::Timeout,
+                        Some(hop),
+                        &"no PROXY header came before the time was over or the place was needed",
+                    );
                     return None;
                 }
             }
@@ -245,12 +249,13 @@ where
 
     async fn converse(&self, mut stream: TcpStream, address: SocketAddr) {
         let deadline = after(Instant::now(), self.settings.header_timeout);
-        let Some((address, _entered)) = self.identify(&mut stream, address, deadline).await else { return };
+        let newcomer = self.settings.connections.arrive(deadline);
+        let Some((address, _entered)) = self.identify(&mut stream, address, &newcomer).await else { return };
         let listener = Arc::clone(&self.listener);
         let mut peer = Peer { listener, address, client: None, admitted: AtomicBool::new(false) };
         let Some(tls) = &self.settings.tls else {
             // Boxed, so that a connection's task has not the size of the largest of its kinds; so below.
-            return Box::pin(self.detected(stream, peer, deadline)).await;
+            return Box::pin(self.detected(stream, peer, newcomer)).await;
         };
         let acceptor = TlsAcceptor::from(tls.load_full());
         let handshake = Box::pin(async move {
@@ -261,42 +266,57 @@ where
                 _ => Ok(None),
             }
         });
-        let stream = match timeout_at(deadline, handshake).await {
-            Ok(Ok(Some(stream))) => stream,
-            Ok(Ok(None)) => return,
-            Ok(Err(error)) => return self.trouble(Trouble::Tls, Some(address), &error),
-            Err(_) => {
-                return self.trouble(Trouble::Timeout, Some(address), &"the TLS handshake took too long");
+        let stream = match newcomer.step(handshake).await {
+            Some(Ok(Some(stream))) => stream,
+            Some(Ok(None)) => return,
+            Some(Err(error)) => return self.trouble(Trouble::Tls, Some(address), &error),
+            None => {
+                return self.trouble(
+                    Trouble::Timeout,
+                    Some(address),
+                    &"no TLS handshake was made before the time was over or the place was needed",
+                );
             }
         };
         peer.client = ClientNames::of_peer(stream.get_ref().1).map(Arc::new);
         // What ALPN chose is served and nothing else; only a peer without ALPN is looked at.
         match stream.get_ref().1.alpn_protocol() {
-            Some(b"h2") => Box::pin(self.http2(Bytes::new(), stream, peer)).await,
-            Some(_) => Box::pin(self.http1(Bytes::new(), stream, peer)).await,
-            None => Box::pin(self.detected(stream, peer, deadline)).await,
+            Some(b"h2") => {
+                drop(newcomer);
+                Box::pin(self.http2(Bytes::new(), stream, peer)).await;
+            }
+            Some(_) => {
+                drop(newcomer);
+                Box::pin(self.http1(Bytes::new(), stream, peer)).await;
+            }
+            None => Box::pin(self.detected(stream, peer, newcomer)).await,
         }
     }
 
     /// Tells HTTP/2 with prior knowledge from HTTP/1 by the first bytes.
-    async fn detected<T>(&self, mut stream: T, peer: Peer, deadline: Instant)
+    async fn detected<T>(&self, mut stream: T, peer: Peer, newcomer: Newcomer)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let found = timeout_at(deadline, detect(&mut stream)).await;
+        let found = newcomer.step(detect(&mut stream)).await;
+        drop(newcomer);
         match found {
-            Ok(Ok((Version::Http2, head))) => Box::pin(self.http2(head, stream, peer)).await,
-            Ok(Ok((Version::Http1, head))) if !head.is_empty() => {
+            Some(Ok((Version::Http2, head))) => Box::pin(self.http2(head, stream, peer)).await,
+            Some(Ok((Version::Http1, head))) if !head.is_empty() => {
                 Box::pin(self.http1(head, stream, peer)).await;
             }
             // It left before it asked anything.
-            Ok(Ok((Version::Http1, _))) => {}
-            Ok(Err(error)) => {
+            Some(Ok((Version::Http1, _))) => {}
+            Some(Err(error)) => {
                 if let Some(trouble) = Trouble::of_quiet_io(&error) {
                     self.trouble(trouble, Some(peer.address), &error);
                 }
             }
-            Err(_) => self.trouble(Trouble::Timeout, Some(peer.address), &"no request came in time"),
+            None => self.trouble(
+                Trouble::Timeout,
+                Some(peer.address),
+                &"no request came before the time was over or the place was needed",
+            ),
         }
     }
 

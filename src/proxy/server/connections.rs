@@ -1,5 +1,5 @@
 //! The places for connections: how many there are, how many one client has, and which connections can be asked to leave
-//! when places get scarce. It never closes one; a connection that is asked ends between two requests.
+//! when places get scarce. It never cuts a request; a connection that is asked ends before its first one or between two.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{limit::failures::Prefix, metrics::Metrics};
@@ -32,8 +35,17 @@ pub struct Connections {
 #[derive(Default)]
 struct Table {
     clients: HashMap<Prefix, usize>,
+    newcomers: HashMap<u64, (Instant, CancellationToken)>,
     open: HashMap<u64, (Arc<Activity>, CancellationToken)>,
     next: u64,
+}
+
+impl Table {
+    fn key(&mut self) -> u64 {
+        let key = self.next;
+        self.next = key.wrapping_add(1);
+        key
+    }
 }
 
 impl Connections {
@@ -82,6 +94,15 @@ impl Connections {
         Some(Entered { of: Some((Arc::clone(self), prefix)) })
     }
 
+    /// Begins a connection, whose protocol is to be known by `deadline`.
+    pub(super) fn arrive(self: &Arc<Self>, deadline: Instant) -> Newcomer {
+        let leave = CancellationToken::new();
+        let mut table = self.table();
+        let key = table.key();
+        table.newcomers.insert(key, (Instant::now(), leave.clone()));
+        Newcomer { connections: Arc::clone(self), key, leave, deadline }
+    }
+
     /// Makes a connection one that can be asked to leave through `leave`.
     pub(super) fn register(
         self: &Arc<Self>,
@@ -89,22 +110,30 @@ impl Connections {
         leave: &CancellationToken,
     ) -> Registered {
         let mut table = self.table();
-        let key = table.next;
-        table.next = key.wrapping_add(1);
+        let key = table.key();
         table.open.insert(key, (Arc::clone(activity), leave.clone()));
         Registered { connections: Arc::clone(self), key }
     }
 
     /// Asks connections to leave until no more than `left` would be taken: first those on which no request was let in yet,
-    /// the longest idle first and the busy last; idle ones of known senders after them, and only if `known` says so. Returns
-    /// how many were asked.
+    /// newcomers with them, the longest idle first and the busy last; idle ones of known senders after them, and only if
+    /// `known` says so. Returns how many were asked.
     pub fn ask_to_leave(&self, left: usize, known: bool) -> usize {
         let mut wanted = self.taken().saturating_sub(left);
         if wanted == 0 {
             return 0;
         }
         let mut idle = Vec::new();
-        for (activity, leave) in self.table().open.values() {
+        let table = self.table();
+        // Without them, a crowd that says nothing could push out every sender that is known.
+        for (since, leave) in table.newcomers.values() {
+            if leave.is_cancelled() {
+                wanted = wanted.saturating_sub(1);
+            } else {
+                idle.push(Idle { known: false, time: Some(since.elapsed()), leave: leave.clone() });
+            }
+        }
+        for (activity, leave) in table.open.values() {
             let (time, is_known) = (activity.idle_for(), activity.is_known());
             if leave.is_cancelled() && (time.is_some() || !is_known) {
                 // On its way out already, for this or another reason.
@@ -114,6 +143,7 @@ impl Connections {
                 idle.push(Idle { known: is_known, time, leave: leave.clone() });
             }
         }
+        drop(table);
         idle.sort_unstable_by_key(|idle| (idle.known, std::cmp::Reverse(idle.time)));
         idle.truncate(wanted);
         for Idle { leave, .. } in &idle {
@@ -161,6 +191,27 @@ impl Drop for Entered {
     }
 }
 
+/// A connection of which nothing is known yet, until its protocol is.
+pub(super) struct Newcomer {
+    connections: Arc<Connections>,
+    key: u64,
+    leave: CancellationToken,
+    deadline: Instant,
+}
+
+impl Newcomer {
+    /// A step on the way to the first request; `None` when the time for all of them is over, or the place is needed.
+    pub(super) async fn step<F: Future>(&self, step: F) -> Option<F::Output> {
+        timeout_at(self.deadline, self.leave.run_until_cancelled(step)).await.ok().flatten()
+    }
+}
+
+impl Drop for Newcomer {
+    fn drop(&mut self) {
+        self.connections.table().newcomers.remove(&self.key);
+    }
+}
+
 /// A connection that can be asked to leave, until it has ended.
 pub(super) struct Registered {
     connections: Arc<Connections>,
@@ -198,6 +249,31 @@ mod tests {
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    /// Scenario: newcomers fill all places, one after another; room is to be made, twice, then one of them gets on.
+    /// Guarantees: those that wait longest are asked first, none twice; who was asked waits no more; nothing stays behind.
+    #[tokio::test(start_paused = true)]
+    async fn newcomers_are_asked_in_their_order() {
+        let connections = Connections::new(4, 0);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            held.push((connections.try_take().unwrap(), connections.arrive(deadline)));
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        assert_eq!(connections.ask_to_leave(3, false), 1);
+        assert_eq!(connections.ask_to_leave(3, false), 0);
+        assert_eq!(connections.ask_to_leave(2, true), 1);
+        let asked: Vec<_> = held.iter().map(|(_, newcomer)| newcomer.leave.is_cancelled()).collect();
+        assert_eq!(asked, [true, true, false, false]);
+        assert_eq!(held[0].1.step(std::future::pending::<()>()).await, None);
+        assert!(Instant::now() < deadline);
+        assert_eq!(held[3].1.step(async { 7 }).await, Some(7));
+        assert_eq!(held[3].1.step(std::future::pending::<()>()).await, None);
+        assert!(Instant::now() >= deadline);
+        held.clear();
+        assert!(connections.table().newcomers.is_empty());
     }
 
     /// Scenario: clients take more connections than one gets, over addresses of one network and of others, and end some.
