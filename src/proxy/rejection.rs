@@ -1,9 +1,11 @@
 //! The one place that says no: every refusal, its HTTP status, gRPC code, retry hint and metric
 //! label, side by side. It never decides whether to refuse, and never shows more than a sentence.
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    time::Duration,
+};
 
-use aws_lc_rs::rand;
 use http::StatusCode;
 
 use crate::{
@@ -271,9 +273,10 @@ fn upstream_sentence(error: &UpstreamError) -> &'static str {
 fn jittered(wait: Duration) -> Duration {
     let shortest = wait.clamp(SHORTEST_RETRY, LONGEST_RETRY.saturating_sub(SHORTEST_RETRY));
     let spread = shortest.mul_f64(0.5).saturating_add(Duration::from_secs(1));
-    let mut random = [0_u8; 1];
-    // Without randomness the longest delay spreads nothing but is still right.
-    let share = rand::fill(&mut random).map_or(1.0, |()| f64::from(random[0]) / 255.0);
+    // Each such state has keys of its own. To spread a crowd is all that is asked of them: nobody gains by guessing a delay,
+    // and what a flood of refusals costs is the gateway's.
+    let [random, ..] = RandomState::new().hash_one(()).to_le_bytes();
+    let share = f64::from(random) / 255.0;
     shortest.saturating_add(spread.mul_f64(share)).min(LONGEST_RETRY)
 }
 
