@@ -9,6 +9,8 @@ mod floods;
 mod frames;
 mod good;
 mod heads;
+mod places;
+mod rounds;
 mod scene;
 mod slow;
 mod smuggling;

@@ -24,7 +24,7 @@ use crate::support::{
 };
 
 /// Connections of the good sender.
-const LANES: u32 = 8;
+pub(super) const LANES: u32 = 8;
 
 /// How late a timer may wake without anything having gone wrong.
 const TIMER_TICK: Duration = Duration::from_millis(2);
@@ -46,27 +46,49 @@ impl Good {
     pub(super) fn p99(&self) -> Duration {
         self.latencies[self.latencies.len() * 99 / 100]
     }
+}
 
-    /// Sends `rate` exports a second for `time`.
-    pub(super) async fn send(to: SocketAddr, job: &Job, rate: u32, time: Duration) -> Self {
-        let export = &Export::of(Form::Protobuf, job, &spans::export(job, SPANS));
+/// The good sender. Its connections stay open from one round to the next.
+pub(super) struct Sender {
+    to: SocketAddr,
+    export: Export,
+    /// Exports a second.
+    rate: u32,
+    lanes: Vec<Option<Session>>,
+}
+
+impl Sender {
+    pub(super) fn new(to: SocketAddr, job: &Job, rate: u32) -> Self {
+        let export = Export::of(Form::Protobuf, job, &spans::export(job, SPANS));
+        Self { to, export, rate, lanes: (0..LANES).map(|_| None).collect() }
+    }
+
+    /// Opens all of them with an export on each: from then on the sender is known.
+    pub(super) async fn open(&mut self) {
+        for lane in &mut self.lanes {
+            assert_eq!(exchange(lane, self.to, &self.export).await, Ok(200));
+        }
+    }
+
+    /// Sends at its rate for `time`.
+    pub(super) async fn send(&mut self, time: Duration) -> Good {
+        let Self { to, ref export, rate, ref mut lanes } = *self;
         let step = Duration::from_secs(1) / rate;
         let count = u32::try_from(time.as_millis() * u128::from(rate) / 1000).unwrap();
         let start = Instant::now() + Duration::from_millis(20);
-        let lanes = (0..LANES).map(|lane| async move {
-            let mut good = Self::default();
-            let mut session = None;
+        let lanes = (0..).zip(lanes).map(|(lane, session)| async move {
+            let mut good = Good::default();
             for turn in (lane..count).step_by(usize::try_from(LANES).unwrap()) {
                 let due = start + step * turn;
                 sleep_until(due.into()).await;
                 let late = due.elapsed();
                 let sent = Instant::now();
-                let answer = timeout(PATIENCE, exchange(&mut session, to, export)).await;
+                let answer = timeout(PATIENCE, exchange(session, to, export)).await;
                 match answer.unwrap_or_else(|_| Err("no answer in time".into())) {
                     Ok(200) => {}
                     Ok(status) => good.refused.push(status.to_string()),
                     Err(problem) => {
-                        session = None;
+                        *session = None;
                         good.refused.push(problem);
                     }
                 }
@@ -76,7 +98,7 @@ impl Good {
             }
             good
         });
-        let mut all = Self::default();
+        let mut all = Good::default();
         for good in join_all(lanes).await {
             all.latencies.extend(good.latencies);
             all.refused.extend(good.refused);

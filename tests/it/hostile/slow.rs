@@ -1,31 +1,11 @@
-//! Clients that take their time, and those that take none of it: heads and bodies that trickle in, connections that
-//! nobody uses. A connection that says nothing has no bytes to be measured by; its bound is its own.
+//! Clients that take their time: heads and bodies that trickle in and never end.
 
-use std::{
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures_util::future::join_all;
-use rustls_pki_types::ServerName;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    net::TcpStream,
-    task::JoinSet,
-    time::sleep,
-};
-use tokio_rustls::TlsConnector;
+use tokio::time::sleep;
 
 use super::{
-    figures::print,
-    frames::{ACK, Frames, PING, SETTINGS, frame, hello},
     good::{self, Kind},
     scene::{Scene, as_f64, is_full},
     wire::{Line, Tally, Target},
@@ -92,114 +72,3 @@ const LARGEST_HEAD: u64 = 48 << 10;
 /// The most that a proven sender's open upload may take besides its bytes: the connection, a request that is under way,
 /// and the first pages of a buffer for the length that it announced.
 const LARGEST_UPLOAD: u64 = 64 << 10;
-
-/// Scenario: 10,000 (in a short run 300) HTTP/2 connections under TLS that nobody uses, and 1,000 good exports a second
-/// (150) beside them.
-/// Guarantees: a connection takes no more than it may, all of them are held, and good exports go on.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn idle_connections() {
-    let (count, rate) = if is_full() { (10_000, 1_000) } else { (1_000, 150) };
-    let scene = Scene::with(rate, |_| {}).await;
-    let connector = TlsConnector::from(scene.tls.client_config(&["h2"]));
-    let (usage, to, bytes) = (scene.usage(), scene.gateway.listener("secure"), Arc::new(AtomicU64::new(0)));
-    // Some first, so that what the process sets up once is not counted.
-    let mut held = JoinSet::new();
-    open(&mut held, WARM, to, &connector, &bytes).await;
-    bytes.store(0, Ordering::Relaxed);
-    let before = usage.memory();
-    open(&mut held, count, to, &connector, &bytes).await;
-    // What the handshakes took and gave back belongs to no idle connection.
-    sleep(Duration::from_secs(1)).await;
-    let each = usage.memory().saturating_sub(before) / u64::try_from(count).unwrap();
-    let bytes = bytes.load(Ordering::Relaxed);
-    let figures = scene
-        .take(to, "idle TLS HTTP/2 connections", Kind::Http1, move |target| async move {
-            target.tally.bytes.store(bytes, Ordering::Relaxed);
-            sleep(target.left()).await;
-        })
-        .await;
-    let connections = scene.metrics().await.sum("spangate_connections", &[("listener", "secure")]);
-    print(&format!("idle: {connections} held, {each} bytes of memory each, {bytes} bytes received in all"));
-    figures.assert_bounded();
-    assert!(connections >= as_f64(u64::try_from(count).unwrap()), "{connections} connections are held");
-    assert!(each <= LARGEST_IDLE, "an idle connection takes {each} bytes");
-    held.shutdown().await;
-    scene.assert_settled().await;
-}
-
-/// The most that an idle connection may take, in bytes: 30 KiB.
-const LARGEST_IDLE: u64 = 30 << 10;
-
-/// Idle connections before those that are counted.
-const WARM: usize = 50;
-
-/// Opens so many connections, several at a time.
-async fn open(
-    held: &mut JoinSet<()>,
-    count: usize,
-    to: SocketAddr,
-    connector: &TlsConnector,
-    bytes: &Arc<AtomicU64>,
-) {
-    let mut left = count;
-    while left > 0 {
-        let turn = left.min(20);
-        let opened = (0..turn).map(|_| async {
-            let stream = TcpStream::connect(to).await.unwrap();
-            let stream = Counted { stream, bytes: Arc::clone(bytes) };
-            let name = ServerName::try_from("localhost").unwrap();
-            let mut stream = connector.connect(name, stream).await.unwrap();
-            stream.write_all(&hello()).await.unwrap();
-            stream
-        });
-        for stream in join_all(opened).await {
-            held.spawn(tend(stream));
-        }
-        left -= turn;
-    }
-}
-
-/// Does what keeps a connection open and nothing else: acknowledges settings and pings.
-async fn tend(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
-    let mut frames = Frames::default();
-    while let Some((head, payload)) = frames.next(&mut stream).await {
-        if matches!(head.kind, SETTINGS | PING) && head.flags == 0 {
-            let payload = if head.kind == PING { payload } else { Vec::new() };
-            if stream.write_all(&frame(head.kind, ACK, 0, &payload)).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// Counts what is written.
-struct Counted {
-    stream: TcpStream,
-    bytes: Arc<AtomicU64>,
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-        Tally::add(&self.bytes, written);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
