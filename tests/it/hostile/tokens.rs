@@ -1,94 +1,154 @@
-//! Guessing: bad tokens from one address, each pair another one, as fast as one thread can offer them.
+//! Guessing: bad tokens from one address, each pair another one, from one thread. What it sends is made beforehand, and of
+//! the answers it looks at the last one of many, so that the gateway is what bounds it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    time::timeout,
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    time::{sleep, timeout},
 };
 
 use super::{
     figures::print,
     good::{Kind, head},
-    scene::{Scene, as_f64},
+    rounds::Times,
+    scene::{Scene, as_f64, is_full},
     wire::{Tally, Target, connect},
 };
 
 /// Connections of the guesser.
-const LINES: usize = 16;
+const LINES: usize = 8;
 
 /// Requests in one write: HTTP/1.1 lets them be pipelined.
 const PIPELINED: usize = 64;
 
-/// Scenario: somebody tries tokens, thousands a second, from the address that the good sender has too.
+/// Scenario: somebody tries tokens from the address that the good sender has too: as fast as they are answered, and (in a
+/// long run) 100,000 a second.
 /// Guarantees: the authority is asked no more than the limit on failures allows; no pair is accepted; memory and CPU are
 /// bounded; good exports, whose verdict is cached, go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_tokens() {
+    if is_full() {
+        guesses("bad tokens, 100,000/s", Some(100_000)).await;
+    }
+    guesses("bad tokens, without a pause", None).await;
+}
+
+async fn guesses(name: &'static str, rate: Option<u32>) {
     let scene = Scene::start().await;
     let began = Instant::now();
     let figures = scene
-        .measure("bad tokens", Kind::Http1, |target| async move {
-            join_all((0..LINES).map(|line| guess(&target, line))).await;
+        .measure(name, Kind::Http1, move |target| async move {
+            let pause =
+                rate.map_or(Duration::ZERO, |rate| Duration::from_secs((LINES * PIPELINED) as u64) / rate);
+            join_all((0..LINES).map(|line| guess(&target, line, pause))).await;
         })
         .await;
     let refused = scene.metrics().await;
     let refused = ["unauthenticated", "client_failures"]
         .map(|outcome| refused.sum("spangate_requests_total", &[("outcome", outcome)]));
-    let seconds = began.elapsed().as_secs() + 1;
+    let times = Times::of_mode();
+    let (seconds, attack) = (began.elapsed().as_secs() + 1, u64::from(times.rounds) * times.attack.as_secs());
+    let answered = as_f64(Tally::get(&figures.tally.units));
     print(&format!(
-        "bad tokens: {refused:?} refused as unknown and by the limit; {} questions",
+        "{name}: {:.0} answered a second, {refused:?} refused as unknown and by the limit; {} questions",
+        answered / as_f64(attack),
         scene.authority.count()
     ));
     figures.assert_bounded();
-    let answered = as_f64(Tally::get(&figures.tally.units));
     assert!(refused.iter().sum::<f64>() >= answered, "{refused:?} refused of {answered}");
     // One question is the good sender's. 60 a minute lets 60 fail at once and one a second after them; a failure is
-    // charged when it is known, so that each time all that are under way pass: one of each connection.
-    let most = 1 + 60 + u64::try_from(LINES).unwrap() * (1 + seconds);
+    // charged when it is known, so that each time during the attack all that are under way pass: one of each connection.
+    let most = 1 + 60 + seconds + u64::try_from(LINES).unwrap() * (1 + attack);
     assert!(scene.authority.count() as u64 <= most, "{} questions", scene.authority.count());
     scene.assert_only_good_arrives().await;
 }
 
-/// Writes batches of requests and counts the answers to them, which must all say no.
-async fn guess(target: &Target, line: usize) {
-    let mut number = 0_u64;
+/// Writes batches of requests and takes in the answers to them. They come in the order of the requests, so that the last
+/// one, which names the batch, stands for all.
+/// `pause`: how long after one batch the next is due.
+async fn guess(target: &Target, line: usize, pause: Duration) {
+    // Other pairs than in the rounds before.
+    let mut batch = Batch::new(line, 4 * Tally::get(&target.tally.units));
+    // In turn: a steady rate is meant, not eight bursts at once.
+    let mut due = Instant::now() + pause * u32::try_from(line).unwrap() / u32::try_from(LINES).unwrap();
+    let mut answers = vec![0; 64 << 10];
     while !target.is_over() {
         let Some(mut stream) = connect(target).await else { return };
         target.tally.opened();
-        let mut answers = Vec::with_capacity(64 << 10);
         while !target.is_over() {
-            let mut batch = Vec::new();
-            for _ in 0..PIPELINED {
-                number += 1;
-                let pair = (format!("glrt-{line}-{number}"), format!("glcbt-{line}-{number}"));
-                batch.extend_from_slice(head(&pair.0, &pair.1, "Content-Length: 0\r\n").as_bytes());
-            }
+            sleep(due.saturating_duration_since(Instant::now()).min(target.left())).await;
+            due += pause;
+            batch.turn();
             let exchange = async {
-                stream.write_all(&batch).await.ok()?;
-                answers.clear();
-                let (mut count, mut looked_at) = (0, 0);
-                while count < PIPELINED {
-                    if matches!(stream.read_buf(&mut answers).await, Ok(0) | Err(_)) {
-                        return None;
-                    }
-                    count += begun(&answers, looked_at);
-                    looked_at = answers.len();
-                }
-                Some(())
+                let (mut read, mut write) = stream.split();
+                let (written, answered) =
+                    tokio::join!(write.write_all(&batch.bytes), batch.answered(&mut read, &mut answers));
+                written.is_ok() && answered
             };
-            let Ok(Some(())) = timeout(target.left(), exchange).await else { break };
-            Tally::add(&target.tally.bytes, batch.len());
+            if !timeout(target.left(), exchange).await.unwrap_or(false) {
+                break;
+            }
+            Tally::add(&target.tally.bytes, batch.bytes.len());
             Tally::add(&target.tally.units, PIPELINED);
         }
         target.tally.closed();
     }
 }
 
-/// How many answers begin in what was not looked at yet.
-fn begun(answers: &[u8], looked_at: usize) -> usize {
-    const BEGINNING: &[u8] = b"HTTP/1.1 ";
-    let new = &answers[looked_at.saturating_sub(BEGINNING.len() - 1)..];
-    new.windows(BEGINNING.len()).filter(|window| *window == BEGINNING).count()
+/// Requests that are made once: only the digits in their tokens, and in the name of the last one, change.
+struct Batch {
+    bytes: Vec<u8>,
+    /// Where each token's digits stand.
+    digits: Vec<usize>,
+    /// What the last answer says.
+    end: String,
+    line: usize,
+    number: u64,
+}
+
+/// Digits of a token.
+const DIGITS: usize = 12;
+
+/// Longer than any answer: in so many of the last bytes is the whole last one.
+const LONGEST_ANSWER: usize = 1_024;
+
+impl Batch {
+    fn new(line: usize, number: u64) -> Self {
+        let blank = "x".repeat(DIGITS);
+        let pair = (format!("glrt-{line}-{blank}"), format!("glcbt-{line}-{blank}"));
+        let request = head(&pair.0, &pair.1, "Content-Length: 0\r\n");
+        let name = format!("X-Request-Id: end-{line}-{blank}\r\nContent-Length: 0\r\n");
+        let bytes = request.repeat(PIPELINED - 1) + &head(&pair.0, &pair.1, &name);
+        let digits = bytes.match_indices(&blank).map(|(at, _)| at).collect();
+        Self { bytes: bytes.into(), digits, end: String::new(), line, number }
+    }
+
+    /// Makes every pair another one.
+    fn turn(&mut self) {
+        for at in &self.digits {
+            self.number += 1;
+            let digits = format!("{:0DIGITS$}", self.number);
+            self.bytes[*at..*at + DIGITS].copy_from_slice(digits.as_bytes());
+        }
+        self.end = format!("end-{}-{:0DIGITS$}", self.line, self.number);
+    }
+
+    /// Reads until the last answer has come; false when none comes any more.
+    async fn answered(&self, from: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) -> bool {
+        let mut kept = 0;
+        loop {
+            let end = match from.read(&mut buffer[kept..]).await {
+                Ok(0) | Err(_) => return false,
+                Ok(length) => kept + length,
+            };
+            let tail = end.saturating_sub(LONGEST_ANSWER);
+            if buffer[tail..end].windows(self.end.len()).any(|window| window == self.end.as_bytes()) {
+                return true;
+            }
+            buffer.copy_within(tail..end, 0);
+            kept = end - tail;
+        }
+    }
 }
