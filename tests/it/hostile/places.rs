@@ -74,6 +74,7 @@ async fn idle_connections() {
             each = usage.memory().saturating_sub(before) / u64::try_from(count).unwrap();
         }
         let sent = bytes.load(Ordering::Relaxed);
+        rounds.forget_memory();
         rounds
             .beside(to, move |target| async move {
                 target.tally.bytes.store(sent, Ordering::Relaxed);
@@ -87,10 +88,12 @@ async fn idle_connections() {
     }
     let figures = rounds.end("idle TLS HTTP/2 connections");
     print(&format!(
-        "idle: {} held beside {rate} good exports a second, {:.1} KiB of memory each, {} bytes received in all",
+        "idle: {} held beside {rate} good exports a second, {:.1} KiB of memory each, {} bytes received in all; the \
+         process keeps {} MiB after so many in each round",
         WARM + count,
         as_f64(each) / 1024.0,
         figures.bytes(),
+        usage.memory() >> 20,
     ));
     if count < GOAL {
         print(&format!(

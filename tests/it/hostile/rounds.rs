@@ -54,9 +54,9 @@ pub(super) struct Rounds<'a> {
     good: [f64; 2],
     quiet: Phase,
     beside: Phase,
-    /// Resident memory before the first attack, and the most during any.
+    /// Resident memory before the first attack, and the most by which it has grown over that.
     memory: Option<u64>,
-    most: u64,
+    growth: u64,
     tally: Arc<Tally>,
 }
 
@@ -89,7 +89,7 @@ impl<'a> Rounds<'a> {
             quiet: Phase::default(),
             beside: Phase::default(),
             memory: None,
-            most: 0,
+            growth: 0,
             tally: Arc::default(),
         }
     }
@@ -111,7 +111,7 @@ impl<'a> Rounds<'a> {
         F: Future<Output = ()>,
     {
         let (usage, time) = (self.scene.usage(), self.times.attack);
-        self.memory.get_or_insert_with(|| usage.memory());
+        let memory = *self.memory.get_or_insert_with(|| usage.memory());
         let (watch, before, began) = (Watch::start(usage), usage.cpu(), Instant::now());
         let target = Target { address: victim, until: began + time, tally: Arc::clone(&self.tally) };
         let attacker = std::thread::spawn(move || {
@@ -129,7 +129,12 @@ impl<'a> Rounds<'a> {
         // Those at the end wait for nobody's latency.
         tokio::task::spawn_blocking(move || attacker.join()).await.unwrap().unwrap();
         self.beside.add(good, usage.cpu().saturating_sub(before), sending);
-        self.most = self.most.max(watch.stop().await);
+        self.growth = self.growth.max(watch.stop().await.saturating_sub(memory));
+    }
+
+    /// Memory that is held by now is no growth of the rounds to come: it is measured by itself.
+    pub(super) fn forget_memory(&mut self) {
+        self.memory = None;
     }
 
     /// Waits until of the last attack nothing is left but `connections` on a listener.
@@ -166,7 +171,7 @@ impl<'a> Rounds<'a> {
         let figures = Figures {
             name,
             kind,
-            growth: self.most.saturating_sub(self.memory.unwrap_or(self.most)),
+            growth: self.growth,
             cpu: cpu.max(0.0),
             good_byte,
             good_request,
