@@ -48,6 +48,13 @@ const MAX_RETRY: Duration = Duration::from_secs(15);
 /// authority by default. Each holds its credentials for what is left of a request's few seconds.
 const MAX_FOLLOWED: usize = 1024;
 
+/// How long an answer is held that only says that its client failed too often: over HTTP/1.1 a connection can be refused ten
+/// times a second, where a flood of guesses would keep a processor busy.
+const HOLD: Duration = Duration::from_millis(100);
+
+/// Most answers that are held at once, of all clients: what a request holds meanwhile is bounded by that.
+const MAX_HELD: usize = 1024;
+
 /// The limiter of failed attempts.
 #[derive(Debug)]
 pub struct Failures<C: Clock = MonotonicClock> {
@@ -57,6 +64,7 @@ pub struct Failures<C: Clock = MonotonicClock> {
     /// Of [`Limit::ClientFailures`] and [`Limit::ClientInFlight`].
     counts: [LimitCounts; 2],
     followed: Arc<Semaphore>,
+    held: Semaphore,
 }
 
 #[derive(Debug)]
@@ -152,6 +160,7 @@ impl<C: Clock> Failures<C> {
             counts: [Limit::ClientFailures, Limit::ClientInFlight]
                 .map(|limit| metrics.limit_counts(limit.label())),
             followed: Arc::new(Semaphore::new(MAX_FOLLOWED)),
+            held: Semaphore::new(MAX_HELD),
         }
     }
 
@@ -197,14 +206,24 @@ impl<C: Clock> Failures<C> {
     }
 
     /// Charges one failed attempt that was none of [`Self::admit`]'s: credentials of no shape, or known ones that
-    /// are good no more. An empty budget takes no more, so that no flood of them prolongs a block.
-    pub fn record(&self, client: IpAddr) {
+    /// are good no more. An empty budget takes no more, so that no flood of them prolongs a block. Returns whether it was
+    /// empty, where that matters.
+    pub fn record(&self, client: IpAddr) -> bool {
         let rule = self.rule.load();
-        if rule.mode != Mode::Off {
-            let now = self.watch.now();
-            self.clients.with(Prefix::from(client), now, |client| {
-                rule.bucket.take(&mut client.bucket, 1, now);
-            });
+        if rule.mode == Mode::Off {
+            return false;
+        }
+        let now = self.watch.now();
+        let word = self
+            .clients
+            .with(Prefix::from(client), now, |client| rule.bucket.take(&mut client.bucket, 1, now));
+        word != Word::Taken && rule.mode == Mode::Enforce
+    }
+
+    /// Lets the answer to a client that fails too often wait a little, if not too many wait already.
+    pub async fn hold(&self) {
+        if let Ok(_place) = self.held.try_acquire() {
+            tokio::time::sleep(HOLD).await;
         }
     }
 }

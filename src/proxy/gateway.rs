@@ -12,7 +12,7 @@ use tower::ServiceExt as _;
 use crate::{
     config::{AttributesMode, Mode},
     limit::{
-        Cost, Limit, LimitStore, Subject,
+        Cost, Limit, LimitStore, Refusal, Subject,
         failures::{Attempt, Failures},
     },
     metrics::{ItemRecord, Metrics},
@@ -162,7 +162,7 @@ impl Gateway {
         let client = arrival.client;
         let credentials = match arrival.rules.trust {
             Some(trust) => trust.credentials(arrival.peer, &self.digester),
-            None => self.tokens(arrival)?,
+            None => self.tokens(arrival).await?,
         };
         let question = Question {
             credentials: Arc::new(credentials),
@@ -175,7 +175,7 @@ impl Gateway {
         }
         // Both before the question: what is refused here must not cost the authority anything.
         let is_known = arrival.rules.trust.is_some() || self.validator.known(&question.credentials);
-        let attempt = self.attempt(&question, is_known)?;
+        let attempt = self.attempt(&question, is_known).await?;
         let unread = self.unread(arrival, body, is_known)?;
         let asking = Asking::begin(self, &question, attempt);
         let answer = self.validator.validate(&question).await;
@@ -186,7 +186,9 @@ impl Gateway {
             Ok(Verdict::Deny(denial)) => {
                 match attempt {
                     Some(attempt) => attempt.fail(),
-                    None if arrival.rules.trust.is_none() => self.failures.record(client),
+                    None if arrival.rules.trust.is_none() => {
+                        self.failures.record(client);
+                    }
                     None => {}
                 }
                 Err(Rejection::Denied(denial, question.credentials.kind()))
@@ -211,18 +213,27 @@ impl Gateway {
     }
 
     /// Step 2, where senders show tokens.
-    fn tokens(&self, arrival: &Arrival<'_>) -> Result<Credentials, Rejection> {
+    async fn tokens(&self, arrival: &Arrival<'_>) -> Result<Credentials, Rejection> {
         let (headers, accepts) = (&arrival.head.headers, arrival.rules.accepts);
-        Credentials::from_headers(headers, &self.names, accepts, &self.digester)
-            .inspect_err(|_| self.failures.record(arrival.client))
-            .map_err(Rejection::Credentials)
+        match Credentials::from_headers(headers, &self.names, accepts, &self.digester) {
+            Ok(credentials) => Ok(credentials),
+            Err(error) => {
+                if self.failures.record(arrival.client) {
+                    self.failures.hold().await;
+                }
+                Err(Rejection::Credentials(error))
+            }
+        }
     }
 
     /// Step 3: before the authority is asked, so that guessing costs it nothing; after a look into the cache, so that a
     /// bad neighbour behind the same address does not lock out a runner that is known. `None`: nobody counts. Without a
     /// token there is none to guess and nobody to be asked, so such senders count as known.
-    fn attempt(&self, question: &Question, is_known: bool) -> Result<Option<Attempt<'_>>, Rejection> {
+    async fn attempt(&self, question: &Question, is_known: bool) -> Result<Option<Attempt<'_>>, Rejection> {
         let attempt = (!is_known).then(|| self.failures.admit(question.client)).transpose();
+        if let Err(Refusal { limit: Limit::ClientFailures, .. }) = attempt {
+            self.failures.hold().await;
+        }
         let attempt = attempt.map_err(Rejection::Limited)?;
         if self.overload.sheds(|| is_known) {
             return Err(Rejection::Shed);

@@ -70,6 +70,11 @@ pub async fn serve(
         body::read_on(body, READ_ON_BYTES, READ_ON_TIME);
     }
     record(&gateway, &arrival, &notes, label, response.status(), outcome.as_ref().err());
+    if outcome.is_err() {
+        // A refusal waits for nobody, so pipelined ones would follow each other without a break, and the sockets of good
+        // senders would be looked at only after hundreds of them.
+        tokio::task::yield_now().await;
+    }
     response
 }
 

@@ -1,15 +1,17 @@
 //! Attempts with unknown tokens while they are under way: one address cannot fill the authority's queue,
 //! and a fleet that starts behind one address is not held up.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use spangate::config::Mode;
 
 use crate::support::{
     answer::Refusal,
     authority::Script,
-    client::{Export, Form},
+    client::{Export, Form, Wire},
     job::Job,
+    session::Session,
     spans,
     world::{World, eventually, unlimited},
 };
@@ -110,5 +112,39 @@ async fn who_hangs_up_gives_its_place_back() {
         let (world, export) = (&world, export(&good));
         let export = &export;
         eventually("a good job is let in", || async move { world.send(export).await.status == 200 }).await;
+    }
+}
+
+/// Scenario: an address has failed as often as it may and goes on over one connection, with bad pairs and with none; then with the limit
+/// in shadow.
+/// Guarantees: each answer that a used-up budget gives takes its 100 ms, over one connection one after the other; else none waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guesser_is_held_up() {
+    for mode in [Mode::Enforce, Mode::Shadow] {
+        let world = World::with(|config| {
+            config.limits.per_client_failures.per_minute = 1;
+            config.limits.per_client_failures.mode = mode;
+        })
+        .await;
+        let mut session = Session::open(&Wire::Http1, world.address()).await.unwrap();
+        let mut held = 0;
+        let mut guess = async |seed: u64| {
+            let job = Job::new(seed);
+            let guess = if seed % 2 == 0 {
+                Export::new(Form::Protobuf, &spans::export(&job, 1))
+            } else {
+                export(&job)
+            };
+            let began = Instant::now();
+            let answer = session.exchange(&guess).await.unwrap();
+            held += u32::from(began.elapsed() >= Duration::from_millis(100));
+            answer.status
+        };
+        assert_eq!(guess(101).await, 401);
+        let expected = if mode == Mode::Enforce { [401, 429, 401, 429] } else { [401; 4] };
+        for (seed, expected) in (102..).zip(expected) {
+            assert_eq!(guess(seed).await, expected, "{seed} {mode:?}");
+        }
+        assert_eq!(held >= 4, mode == Mode::Enforce, "{held} under {mode:?}");
     }
 }

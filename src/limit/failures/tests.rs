@@ -10,9 +10,10 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use governor::clock::FakeRelativeClock;
 
-use super::{Attempt, Failures, MAX_FOLLOWED, MAX_PREFIXES};
+use super::{Attempt, Failures, HOLD, MAX_FOLLOWED, MAX_HELD, MAX_PREFIXES};
 use crate::{
     config::{Mode, PerClientFailures},
     limit::{Limit, Refusal},
@@ -35,7 +36,9 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn fail(failures: &Limiter, client: IpAddr, times: u32) {
-    (0..times).for_each(|_| failures.record(client));
+    for _ in 0..times {
+        failures.record(client);
+    }
 }
 
 /// Whether an attempt that ends at once may be made.
@@ -254,4 +257,35 @@ async fn attempts_that_were_given_up_are_followed() {
     (0..2).for_each(|_| failures.admit(other).unwrap().follow(std::future::pending()));
     assert_eq!(check(&failures, other).map_err(|(limit, _)| limit), Err(Limit::ClientFailures));
     drop(places);
+}
+
+/// Scenario: more refused answers than are held wait at once; one of them is given up; one more comes.
+/// Guarantees: each is held for its time, those over the bound not at all, and the place of one that was given up is free.
+#[tokio::test(start_paused = true)]
+async fn refusals_are_held_within_bounds() {
+    let (failures, _clock) = failures(1, Mode::Enforce);
+    let mut held: VecDeque<_> = (0..MAX_HELD).map(|_| Box::pin(failures.hold())).collect();
+    for hold in &mut held {
+        assert_eq!(hold.now_or_never(), None);
+    }
+    assert_eq!(failures.hold().now_or_never(), Some(()));
+    drop(held.pop_back());
+    let began = tokio::time::Instant::now();
+    let mut last = Box::pin(failures.hold());
+    assert_eq!((&mut last).now_or_never(), None);
+    assert_eq!(failures.hold().now_or_never(), Some(()));
+    last.await;
+    assert_eq!(began.elapsed(), HOLD);
+}
+
+/// Scenario: credentials of no shape come, with the limiter on, in shadow and off, until the budget is used up and longer.
+/// Guarantees: only where it is enforced is somebody told to have failed too often, and only then.
+#[test]
+fn who_failed_too_often_is_told() {
+    for (mode, expected) in
+        [(Mode::Enforce, [false, false, true, true]), (Mode::Shadow, [false; 4]), (Mode::Off, [false; 4])]
+    {
+        let (failures, _clock) = failures(2, mode);
+        assert_eq!([(); 4].map(|()| failures.record(IpAddr::from([192, 0, 2, 1]))), expected, "{mode:?}");
+    }
 }
