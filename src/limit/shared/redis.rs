@@ -14,8 +14,8 @@ use ::redis::{
     ScriptInvocation, aio::MultiplexedConnection, cluster::ClusterClient, cluster_async::ClusterConnection,
     cmd, sentinel::SentinelClient,
 };
-use futures_util::future::{BoxFuture, try_join_all};
-use tokio::sync::Mutex;
+use futures_util::future::{BoxFuture, select_ok, try_join, try_join_all};
+use tokio::{sync::Mutex, time::sleep};
 
 use crate::{config, limit::Level, validate::credentials::Mark};
 
@@ -36,6 +36,10 @@ const MAX_AHEAD: Duration = Duration::from_mins(5);
 /// timeout of a job, which may say something at its start and its end only.
 const BUDGET_LIFE: Duration = Duration::from_mins(70);
 
+/// So long a sentinel has to itself before the next one is asked too. While the first one serves, all replicas go by
+/// its word; the last of sixteen still has its turn within the time for a connection.
+const HEAD_START: Duration = Duration::from_millis(50);
+
 /// Parts that a cluster can lay on different servers; keys of one part go into one call.
 const PARTS: u64 = 16;
 
@@ -50,10 +54,10 @@ pub(super) struct Redis {
 
 /// How a connection is made. Each holds addresses and passwords.
 enum Way {
-    Single(Client),
-    Cluster(ClusterClient),
-    /// It remembers which sentinel answered.
-    Sentinel(Mutex<SentinelClient>),
+    Single(Box<Client>),
+    Cluster(Box<ClusterClient>),
+    /// A client for each sentinel, in order, at least one: whoever hangs must not use up the time of the others.
+    Sentinels(Vec<Mutex<SentinelClient>>),
 }
 
 impl Redis {
@@ -70,9 +74,15 @@ impl Redis {
                 Connection::One(client.get_multiplexed_async_connection_with_config(&settings).await?)
             }
             Way::Cluster(client) => Connection::Cluster(client.get_async_connection().await?),
-            Way::Sentinel(client) => {
-                let mut client = client.lock().await;
-                Connection::One(client.get_async_connection_with_config(&settings).await?)
+            Way::Sentinels(clients) => {
+                let tries = clients.iter().zip(0..).map(|(client, place)| {
+                    let settings = settings.clone();
+                    Box::pin(async move {
+                        sleep(HEAD_START.saturating_mul(place)).await;
+                        client.lock().await.get_async_connection_with_config(&settings).await
+                    })
+                });
+                Connection::One(select_ok(tries).await?.0)
             }
         })
     }
@@ -144,6 +154,20 @@ impl Spoken {
         self.name(part(u64::from(mark[0])), format_args!("denied:{:032x}", u128::from_be_bytes(mark)))
     }
 
+    /// Fails unless each part of a cluster answers. A life sign comes from one of them; whoever took it for all would be
+    /// alone again at the next flush, and again after the next pause, and what it told of budgets then would be lost.
+    async fn find_parts(&self) -> Result<(), Trouble> {
+        let parts = match self.connection {
+            Connection::One(_) => 0..0,
+            Connection::Cluster(_) => 0..PARTS,
+        };
+        let finds = parts.map(|part| async move {
+            let mut ask = cmd("GETRANGE");
+            self.ask::<Vec<u8>>(ask.arg(self.name(part, "part")).arg(0).arg(0)).await
+        });
+        try_join_all(finds).await.map(drop)
+    }
+
     async fn charge_some(&self, rows: &[Row]) -> Result<Vec<Seen>, Trouble> {
         let mut call = CHARGE.prepare_invoke();
         call.arg(millis(MAX_AHEAD).saturating_mul(1_000)).arg(millis(BUDGET_LIFE));
@@ -186,7 +210,8 @@ impl Line for Spoken {
         Box::pin(async move {
             let mut call = REGISTER.key(self.name(0, "replicas"));
             call.arg(replica).arg(millis(life));
-            self.run(&call).await
+            let (replicas, ()) = try_join(self.run(&call), self.find_parts()).await?;
+            Ok(replicas)
         })
     }
 

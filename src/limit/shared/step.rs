@@ -45,7 +45,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 const GIVE_UP: Duration = Duration::from_secs(1);
 
 /// Longest time for a new connection, TLS and password included.
-const CONNECT: Duration = Duration::from_secs(1);
+pub(super) const CONNECT: Duration = Duration::from_secs(1);
 
 /// Pauses between connections grow up to this, so that a store that comes back is not stormed.
 const MAX_PAUSE: Duration = Duration::from_secs(2);

@@ -1,7 +1,7 @@
 //! The file with addresses: URLs in, a way to connect out. It decides what an address may look like; no error
 //! quotes one, because it may hold a password.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use ::redis::{
     Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult, TlsCertificates,
@@ -23,6 +23,10 @@ const MAX_ADDRESSES: usize = 16;
 /// A file longer than this is another one than was meant.
 const MAX_FILE: usize = 64 << 10;
 
+/// The time for one node of a cluster. A connection to the whole takes twice as long where a node hangs: once for those
+/// of the file, once for those that they tell of. Both must fit into the time for a connection.
+const NODE: Duration = Duration::from_millis(300);
+
 /// The way that a configuration gives.
 pub(super) fn way(config: &Store) -> Result<Way, StoreError> {
     let problem = |problem: String| fault("url_file", &config.url_file, problem);
@@ -32,19 +36,14 @@ pub(super) fn way(config: &Store) -> Result<Way, StoreError> {
     // Every URL was read: what the client still has against them names none.
     let cannot = |error: RedisError| problem(format!("can't be used: {error}"));
     match (config.topology, &*addresses) {
-        (Topology::Single, [address]) => single(address, certificates).map(Way::Single).map_err(cannot),
+        (Topology::Single, [address]) => single(address, certificates).map(Box::new).map(Way::Single).map_err(cannot),
         (Topology::Single, _) => Err(problem(
             "holds several addresses where one is needed: set limits.store.topology to cluster or sentinel".into(),
         )),
-        (Topology::Cluster, _) => cluster(addresses, certificates).map(Way::Cluster).map_err(cannot),
+        (Topology::Cluster, _) => cluster(addresses, certificates).map(Box::new).map(Way::Cluster).map_err(cannot),
         (Topology::Sentinel, [master, sentinels @ ..]) if !sentinels.is_empty() => {
-            if sentinels.iter().any(|sentinel| !is_alike(sentinel, sentinels)) {
-                return Err(problem(
-                    "all sentinels need the same user and password, and TLS or not: the client knows one for all".into(),
-                ));
-            }
-            let client = sentinel(master, sentinels, certificates).map_err(cannot)?;
-            Ok(Way::Sentinel(Mutex::new(client)))
+            let client = |address| sentinel(master, address, certificates.clone()).map(Mutex::new);
+            sentinels.iter().map(client).collect::<Result<_, _>>().map(Way::Sentinels).map_err(cannot)
         }
         (Topology::Sentinel, _) => Err(problem(
             "needs two lines or more: redis://user:password@NAME/0 with the name of the master, then the sentinels"
@@ -61,7 +60,11 @@ fn single(address: &ConnectionInfo, certificates: Option<TlsCertificates>) -> Re
 }
 
 fn cluster(nodes: Vec<ConnectionInfo>, certificates: Option<TlsCertificates>) -> RedisResult<ClusterClient> {
-    let mut builder = ClusterClient::builder(nodes).retries(1).tcp_settings(prompt());
+    let mut builder = ClusterClient::builder(nodes)
+        .retries(1)
+        .tcp_settings(prompt())
+        .connection_timeout(NODE)
+        .response_timeout(NODE);
     if let Some(certificates) = certificates {
         builder = builder.certs(certificates);
     }
@@ -70,33 +73,32 @@ fn cluster(nodes: Vec<ConnectionInfo>, certificates: Option<TlsCertificates>) ->
 
 fn sentinel(
     master: &ConnectionInfo,
-    sentinels: &[ConnectionInfo],
+    sentinel: &ConnectionInfo,
     certificates: Option<TlsCertificates>,
 ) -> RedisResult<SentinelClient> {
     let (ConnectionAddr::Tcp(name, _) | ConnectionAddr::TcpTls { host: name, .. }) = master.addr() else {
         return Err((::redis::ErrorKind::InvalidClientConfig, "a path names no master").into());
     };
-    let addresses = sentinels.iter().map(|sentinel| sentinel.addr().clone());
     let redis = master.redis_settings();
-    let mut builder = SentinelClientBuilder::new(addresses, name, SentinelServerType::Master)?
-        .set_client_to_redis_tcp_settings(prompt())
-        .set_client_to_redis_db(redis.db());
+    let mut builder =
+        SentinelClientBuilder::new([sentinel.addr().clone()], name, SentinelServerType::Master)?
+            .set_client_to_redis_tcp_settings(prompt())
+            .set_client_to_redis_db(redis.db());
     if let Some(username) = redis.username() {
         builder = builder.set_client_to_redis_username(username);
     }
     if let Some(password) = redis.password() {
         builder = builder.set_client_to_redis_password(password);
     }
-    if let Some(first) = sentinels.first() {
-        if let Some(username) = first.redis_settings().username() {
-            builder = builder.set_client_to_sentinel_username(username);
-        }
-        if let Some(password) = first.redis_settings().password() {
-            builder = builder.set_client_to_sentinel_password(password);
-        }
-        if let (true, Some(certificates)) = (is_encrypted(first.addr()), &certificates) {
-            builder = builder.set_client_to_sentinel_certificates(certificates.clone());
-        }
+    let own = sentinel.redis_settings();
+    if let Some(username) = own.username() {
+        builder = builder.set_client_to_sentinel_username(username);
+    }
+    if let Some(password) = own.password() {
+        builder = builder.set_client_to_sentinel_password(password);
+    }
+    if let (true, Some(certificates)) = (is_encrypted(sentinel.addr()), &certificates) {
+        builder = builder.set_client_to_sentinel_certificates(certificates.clone());
     }
     if is_encrypted(master.addr()) {
         builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
@@ -143,15 +145,6 @@ fn prompt() -> TcpSettings {
 
 fn is_encrypted(address: &ConnectionAddr) -> bool {
     matches!(address, ConnectionAddr::TcpTls { .. })
-}
-
-fn is_alike(one: &ConnectionInfo, all: &[ConnectionInfo]) -> bool {
-    let traits = |info: &ConnectionInfo| {
-        let redis = info.redis_settings();
-        let own = |text: Option<&str>| text.map(str::to_owned);
-        (own(redis.username()), own(redis.password()), is_encrypted(info.addr()))
-    };
-    all.iter().all(|other| traits(other) == traits(one))
 }
 
 /// The CA certificates that are trusted in place of the system's.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::*;
 use crate::{
     config::{StoreType, Topology},
-    limit::shared::pending::Slot,
+    limit::shared::{pending::Slot, step::CONNECT},
 };
 
 #[path = "../../../../tests/it/support/redis.rs"]
@@ -122,7 +122,7 @@ async fn replicas_count_while_they_say_so() {
     for (replica, wanted) in [("a", 1), ("b", 2), ("a", 2), ("c", 3)] {
         assert_eq!(line.register(replica, Duration::from_mins(1)).await.unwrap(), wanted);
     }
-    tokio::time::sleep(short * 2).await;
+    sleep(short * 2).await;
     assert_eq!(line.register("a", short).await.unwrap(), 1);
 }
 
@@ -136,7 +136,7 @@ async fn words_end_by_themselves() {
     assert_eq!(line.recall(mark).await.unwrap(), None);
     line.remember(mark, word.clone(), Duration::from_millis(100)).await.unwrap();
     assert_eq!(line.recall(mark).await.unwrap(), Some(word));
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    sleep(Duration::from_millis(150)).await;
     assert_eq!(line.recall(mark).await.unwrap(), None);
 }
 
@@ -209,17 +209,23 @@ async fn tls_checks_the_certificate() {
     }
 }
 
-/// Scenario: a cluster of one server that holds all slots is asked for keys of all parts in one flush.
-/// Guarantees: everything works as on one server, although no call may touch two slots.
-#[tokio::test]
-async fn a_cluster_serves() {
-    let Some(server) = Server::start(&["--cluster-enabled", "yes"]) else { return };
+/// A cluster of one server.
+async fn cluster() -> Option<Server> {
+    let server = Server::start(&["--cluster-enabled", "yes"])?;
     server.ask("CLUSTER ADDSLOTSRANGE 0 16383");
     let until = Instant::now() + Duration::from_secs(10);
     while !server.ask("CLUSTER INFO").contains("cluster_state:ok") {
         assert!(Instant::now() < until, "{}", server.ask("CLUSTER INFO"));
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(20)).await;
     }
+    Some(server)
+}
+
+/// Scenario: a cluster of one server that holds all slots is asked for keys of all parts in one flush.
+/// Guarantees: everything works as on one server, although no call may touch two slots.
+#[tokio::test]
+async fn a_cluster_serves() {
+    let Some(server) = cluster().await else { return };
     let line = line(&server.url(), Topology::Cluster).await;
     let rows: Vec<_> = (0..100).map(|key| row(key, [0; 3], i64::try_from(key).unwrap() + 1)).collect();
     let seen = line.charge(rows).await.unwrap();
@@ -230,17 +236,22 @@ async fn a_cluster_serves() {
     assert_eq!(line.recall(Mark([3; 16])).await.unwrap(), Some(vec![1]));
 }
 
-/// Scenario: a sentinel watches a master with a password; another name is asked for.
-/// Guarantees: the sentinel tells where the master is and the master's password is used there; an unknown name is an error.
-#[tokio::test]
-async fn a_sentinel_tells_the_master() {
-    let Some(master) = Server::start(&["--requirepass", "s3cret"]) else { return };
+/// A sentinel that watches a master as `main`; the folder holds its file.
+fn sentinel(master: &Server) -> Option<(Server, tempfile::TempDir)> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("sentinel.conf");
     let watch =
         format!("sentinel monitor main 127.0.0.1 {} 1\nsentinel auth-pass main s3cret\n", master.port());
     std::fs::write(&file, watch).unwrap();
-    let Some(sentinel) = Server::start_with(Some(&file), &["--sentinel"]) else { return };
+    Some((Server::start_with(Some(&file), &["--sentinel"])?, folder))
+}
+
+/// Scenario: a sentinel watches a master with a password; another name is asked for.
+/// Guarantees: the sentinel tells where the master is and the master's password is used there; an unknown name is an error.
+#[tokio::test]
+async fn a_sentinel_tells_the_master() {
+    let Some(master) = Server::start(&["--requirepass", "s3cret"]) else { return };
+    let Some((sentinel, _folder)) = sentinel(&master) else { return };
     for (name, serves) in [("main", true), ("other", false)] {
         let urls = format!("redis://:s3cret@{name}/0\n# the sentinels\n{}\n", sentinel.url());
         let (_folder, config) = config(&urls, Topology::Sentinel);
@@ -249,5 +260,34 @@ async fn a_sentinel_tells_the_master() {
         let answer =
             tokio::time::timeout(Duration::from_secs(5), asked).await.unwrap_or(Err(Trouble::Timeout));
         assert_eq!(answer == Ok(1), serves, "{name}: {answer:?}");
+    }
+}
+
+/// Scenario: the first address of the file is a host that takes connections and says nothing: of the sentinels, of the
+/// nodes of a cluster.
+/// Guarantees: the others are found in the time for one connection.
+#[tokio::test]
+async fn an_address_that_hangs_keeps_nobody_from_the_others() {
+    let Some(master) = Server::start(&["--requirepass", "s3cret"]) else { return };
+    let Some((sentinel, _folder)) = sentinel(&master) else { return };
+    let Some(node) = cluster().await else { return };
+    let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let hanging = format!("redis://{}/0", listener.local_addr().unwrap());
+    for (urls, topology) in [
+        (format!("redis://:s3cret@main/0\n{hanging}\n{}\n", sentinel.url()), Topology::Sentinel),
+        (format!("{hanging}\n{}\n", node.url()), Topology::Cluster),
+    ] {
+        let (_folder, config) = config(&urls, topology);
+        let redis = Redis::open(&config).unwrap();
+        // Nothing of a try is left for the next one to go on with: each must do by itself.
+        let mut found = 0;
+        for _ in 0..3 {
+            let asked = async { redis.dial().await?.register("a", Duration::from_secs(9)).await };
+            let started = Instant::now();
+            let answer = tokio::time::timeout(CONNECT, asked).await.unwrap_or(Err(Trouble::Timeout));
+            println!("{topology:?}: {answer:?} after {:?}", started.elapsed());
+            found += u32::from(answer == Ok(1));
+        }
+        assert_eq!(found, 3, "{topology:?}");
     }
 }
