@@ -119,13 +119,16 @@ impl Step {
     }
 
     /// Runs until it is dropped.
-    pub(super) async fn run(mut self) {
+    pub(super) fn run(mut self) -> impl Future<Output = ()> {
+        // At once: whoever asks for metrics first must not find that there is no store.
         self.show();
-        loop {
-            if let Err(trouble) = self.round().await {
-                self.missed(&trouble);
+        async move {
+            loop {
+                if let Err(trouble) = self.round().await {
+                    self.missed(&trouble);
+                }
+                sleep(jittered(self.pause)).await;
             }
-            sleep(jittered(self.pause)).await;
         }
     }
 
