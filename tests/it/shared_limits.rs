@@ -2,7 +2,9 @@
 //! while the store hangs or is gone, and what else they tell each other. Without redis-server these tests say so
 //! and end; in CI they fail.
 
+mod cluster;
 mod fleet;
+mod sentinel;
 
 use std::time::Duration;
 
@@ -62,9 +64,9 @@ async fn a_store_that_hangs_or_dies_stops_nobody() {
     println!("before: {before}");
     for trouble in ["hangs", "is gone"] {
         if trouble == "hangs" {
-            fleet.redis.signal("STOP");
+            fleet.redis[0].signal("STOP");
         } else {
-            fleet.redis.kill();
+            fleet.redis[0].kill();
         }
         let first = load.during(Duration::from_secs(1)).await;
         fleet.all_up(false).await;
@@ -78,9 +80,9 @@ async fn a_store_that_hangs_or_dies_stops_nobody() {
         assert!(first.admitted_per_second() <= wanted * 2.5, "{first}");
         assert!((wanted * 0.7..=wanted * 1.2).contains(&alone.admitted_per_second()), "{alone}");
         if trouble == "hangs" {
-            fleet.redis.signal("CONT");
+            fleet.redis[0].signal("CONT");
         } else {
-            fleet.redis.restart();
+            fleet.redis[0].restart();
         }
         fleet.all_up(true).await;
         load.during(Duration::from_secs(3)).await;
@@ -122,7 +124,7 @@ async fn a_job_that_is_new_here_is_known_elsewhere() {
     fleet.flushed().await;
     export(&job, 1).send(second).await.assert_refused(Form::Protobuf, Refusal::RATE_LIMITED);
 
-    let kept = fleet.redis.ask("KEYS *");
+    let kept = fleet.redis[0].ask("KEYS *");
     let keys: Vec<_> = kept.lines().filter(|line| line.starts_with("spangate:{")).collect();
     assert!(keys.len() > 4, "{kept}");
     for told in [&job.runner_token, &job.job_token, &job.job_id.to_string(), &job.project_id.to_string()] {
@@ -162,7 +164,7 @@ async fn denials_are_shared() {
 async fn a_wrong_password_is_told_and_not_shown() {
     let Some(redis) = Redis::start(&["--requirepass", "right-Passw0rd"]) else { return };
     let url = format!("redis://:wrong-Passw0rd@127.0.0.1:{}/0", redis.port());
-    let fleet = Fleet::around(redis, &url, 1, |config| config.limits.per_runner.mode = Mode::Off).await;
+    let fleet = Fleet::around(vec![redis], &url, 1, |config| config.limits.per_runner.mode = Mode::Off).await;
     fleet.all_up(false).await;
     let export = Export::of(Form::Protobuf, &fleet.job, &spans::export(&fleet.job, 1));
     let (address, admin) = (fleet.gateways[0].address(), fleet.gateways[0].admin());

@@ -1,4 +1,4 @@
-//! Several gateway processes on one Redis, one authority and one collector, and a load on them that is counted.
+//! Several gateway processes on one store, one authority and one collector, and a load on them that is counted.
 
 use std::{
     fmt,
@@ -32,7 +32,8 @@ use crate::support::{
 /// Gateways that share.
 pub(crate) struct Fleet {
     pub(crate) gateways: Vec<Spangate>,
-    pub(crate) redis: Redis,
+    /// The servers of the store.
+    pub(crate) redis: Vec<Redis>,
     pub(crate) authority: Authority,
     /// A job that is good.
     pub(crate) job: Job,
@@ -46,15 +47,15 @@ impl Fleet {
     pub(crate) async fn start(count: u32, change: impl FnOnce(&mut Config)) -> Option<Self> {
         let redis = Redis::start(&[])?;
         let url = redis.url();
-        let fleet = Self::around(redis, &url, count, change).await;
+        let fleet = Self::around(vec![redis], &url, count, change).await;
         fleet.all_up(true).await;
         Some(fleet)
     }
 
-    /// The same on a Redis that is found under this URL, or is not.
+    /// The same on servers that are found under these URLs, or are not.
     pub(crate) async fn around(
-        redis: Redis,
-        url: &str,
+        redis: Vec<Redis>,
+        urls: &str,
         count: u32,
         change: impl FnOnce(&mut Config),
     ) -> Self {
@@ -70,7 +71,7 @@ impl Fleet {
         let mut config = config(&authority.url(), &collector.url());
         config.limits.per_client_failures.mode = Mode::Off;
         config.limits.store.r#type = StoreType::Redis;
-        config.limits.store.url_file = file("urls", url);
+        config.limits.store.url_file = file("urls", urls);
         config.limits.store.secret_file = file("secret", "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\n");
         change(&mut config);
         let gateways = join_all((0..count).map(|_| Spangate::start(&config))).await;
@@ -98,6 +99,24 @@ impl Fleet {
             true
         })
         .await;
+    }
+
+    /// Sends one export each of jobs that nobody has seen, to one gateway after the other: those ask the store. Fails if one
+    /// is refused or most of them wait.
+    #[expect(clippy::print_stdout, reason = "figures, for who asks with --nocapture")]
+    pub(crate) async fn serves_newcomers(&self, first: u64) {
+        let (started, mut took) = (Instant::now(), Vec::new());
+        for (seed, gateway) in (first..).zip(self.gateways.iter().cycle()).take(10) {
+            let job = Job::new(seed);
+            self.authority.allow(&job);
+            let export = Export::of(Form::Protobuf, &job, &spans::export(&job, 1));
+            let answer = export.send(gateway.address()).await;
+            answer.assert_accepted(Form::Protobuf);
+            took.push(answer.took);
+        }
+        let seen = Seen { admitted: took.len(), took, during: started.elapsed(), ..Seen::default() };
+        println!("newcomers: {seen}");
+        assert!(seen.slow() < 0.5, "{seen}");
     }
 
     /// Waits until what was charged so far has been told, however loaded the machine is: until two more flushes at
@@ -151,6 +170,16 @@ impl Seen {
     #[track_caller]
     pub(crate) fn assert_not_slower_than(&self, before: &Self) {
         assert!(self.slow() <= before.slow() + 0.1, "{self}, and before {before}");
+    }
+
+    /// Both as one: a short time has too few requests to say how many are slow.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.admitted += other.admitted;
+        self.limited += other.limited;
+        self.failed.extend(other.failed);
+        self.took.extend(other.took);
+        self.during += other.during;
+        self
     }
 
     fn slow(&self) -> f64 {
@@ -232,9 +261,14 @@ impl Load {
 
     /// What becomes of the requests of this time from now on.
     pub(crate) async fn during(&self, time: Duration) -> Seen {
+        self.until(sleep(time)).await
+    }
+
+    /// What becomes of them from now on until this has ended.
+    pub(crate) async fn until(&self, end: impl Future<Output = ()>) -> Seen {
         let started = Instant::now();
         drop(std::mem::take(&mut *self.seen.lock().unwrap()));
-        sleep(time).await;
+        end.await;
         let seen = std::mem::take(&mut *self.seen.lock().unwrap());
         Seen { during: started.elapsed(), ..seen }
     }
