@@ -28,6 +28,8 @@ async fn nodes(full_coverage: &str) -> Option<Vec<Redis>> {
         "1000",
         "--cluster-require-full-coverage",
         full_coverage,
+        "--repl-diskless-sync-delay",
+        "0",
     ];
     let nodes = [(); 3].iter().map(|()| Redis::start(&arguments)).collect::<Option<Vec<_>>>()?;
     let slots = ["0 5460", "5461 10922", "10923 16383"];
@@ -237,20 +239,21 @@ async fn a_node_that_dies_stops_nobody() {
     one_node_fails("no", 4, Failure::Dies).await;
 }
 
-/// Scenario: the node that counts the replicas is killed; a replica takes its place.
+/// Scenario: the node that counts the replicas takes connections and says nothing any more, and stands in `url_file`; a replica
+/// takes its place.
 /// Guarantees: no request fails or waits for it; the gateways find it by themselves, and all share one limit again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_takes_over_is_found() {
     let Some(mut nodes) = nodes("yes").await else { return };
     // Where the names of the first part lie.
     nodes.push(replica(&nodes, 2).await);
-    let mut world = World::on(nodes, 1_000).await;
+    let world = World::on(nodes, 1_000).await;
     assert_eq!(world.counts(), 2);
     let load = world.load();
     during(&load, 1, "burst").await;
     let before = during(&load, 2, "steady").await;
     let failed = Instant::now();
-    world.fleet.redis[2].kill();
+    world.fleet.redis[2].signal("STOP");
     world.fleet.serves_newcomers(1_000).await;
     let first = during(&load, 1, "first second").await;
     assert_within(&first, 0.0, 2.5);
