@@ -130,7 +130,7 @@ async fn a_guesser_is_held_up() {
         let mut held = 0;
         let mut guess = async |seed: u64| {
             let job = Job::new(seed);
-            let guess = if seed % 2 == 0 {
+            let guess = if seed.is_multiple_of(2) {
                 Export::new(Form::Protobuf, &spans::export(&job, 1))
             } else {
                 export(&job)
