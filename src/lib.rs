@@ -11,9 +11,9 @@
 //!     overload         strangers go first                        503
 //!   4 validate         cache -> guard -> GitLab | OIDC | a list  401 / 403 / 429 / 503
 //!   5 limits           requests                                  429
-//!   6 body             permits, caps, inflate; if long, charged  400 / 413 / 429 / 503
+//!   6 body             permits, caps, inflate; bytes charged     400 / 413 / 429 / 503
 //!   7 inspect          structure, trace gate, names, span limits 400 / partial
-//!   8 limits           spans, bytes, job's budget (back if lost) 429 / partial
+//!   8 limits           spans, a short body's bytes, job's budget 429 / partial
 //!   9 rewrite          identity in, or passed on as it came      400
 //!  10 upstream         deadline, one retry if nothing was sent   400 / 413 / 429 / 502 / 503 / 504
 //!  11 answer           in the request's own encoding, partial_success merged

@@ -48,11 +48,11 @@ const MAX_RETRY: Duration = Duration::from_secs(15);
 /// authority by default. Each holds its credentials for what is left of a request's few seconds.
 const MAX_FOLLOWED: usize = 1024;
 
-/// How long an answer is held that only says that its client failed too often: over HTTP/1.1 a connection can be refused ten
+/// How long an answer is held that only says that its client failed too often: a connection over HTTP/1.1 can be refused ten
 /// times a second, where a flood of guesses would keep a processor busy.
 const HOLD: Duration = Duration::from_millis(100);
 
-/// Most answers that are held at once, of all clients: what a request holds meanwhile is bounded by that.
+/// Most answers that are held at once, of all clients, each on a connection of its own.
 const MAX_HELD: usize = 1024;
 
 /// The limiter of failed attempts.

@@ -12,7 +12,7 @@ use tower::ServiceExt as _;
 use crate::{
     config::{AttributesMode, Mode},
     limit::{
-        Cost, Limit, LimitStore, Refusal, Subject,
+        Cost, Limit, LimitStore, Refusal, Subject, Unit,
         failures::{Attempt, Failures},
     },
     metrics::{ItemRecord, Metrics},
@@ -83,6 +83,8 @@ pub(super) struct Notes {
     pub(super) items: ItemRecord,
     /// The sender's name, where it is known by one.
     pub(super) client: Option<Arc<str>>,
+    /// The sender's address had used up its failures before this request.
+    pub(super) fails_too_often: bool,
 }
 
 /// One request on the line.
@@ -129,7 +131,7 @@ impl Gateway {
         let route = route::route(arrival.head, &arrival.rules.signals)?;
         notes.route = Some(route);
         route::host(arrival.head)?;
-        let identity = self.identify(arrival, body, deadline).await?;
+        let identity = self.identify(arrival, body, deadline, notes).await?;
         arrival.peer.admit();
         notes.client = trust::name(&identity);
         let subject = Subject::new(arrival.rules.key, &identity);
@@ -158,11 +160,12 @@ impl Gateway {
         arrival: &Arrival<'_>,
         body: &Incoming,
         deadline: Instant,
+        notes: &mut Notes,
     ) -> Result<Arc<Identity>, Rejection> {
         let client = arrival.client;
         let credentials = match arrival.rules.trust {
             Some(trust) => trust.credentials(arrival.peer, &self.digester),
-            None => self.tokens(arrival).await?,
+            None => self.tokens(arrival, notes)?,
         };
         let question = Question {
             credentials: Arc::new(credentials),
@@ -175,7 +178,7 @@ impl Gateway {
         }
         // Both before the question: what is refused here must not cost the authority anything.
         let is_known = arrival.rules.trust.is_some() || self.validator.known(&question.credentials);
-        let attempt = self.attempt(&question, is_known).await?;
+        let attempt = self.attempt(&question, is_known, notes)?;
         let unread = self.unread(arrival, body, is_known)?;
         let asking = Asking::begin(self, &question, attempt);
         let answer = self.validator.validate(&question).await;
@@ -213,27 +216,24 @@ impl Gateway {
     }
 
     /// Step 2, where senders show tokens.
-    async fn tokens(&self, arrival: &Arrival<'_>) -> Result<Credentials, Rejection> {
+    fn tokens(&self, arrival: &Arrival<'_>, notes: &mut Notes) -> Result<Credentials, Rejection> {
         let (headers, accepts) = (&arrival.head.headers, arrival.rules.accepts);
-        match Credentials::from_headers(headers, &self.names, accepts, &self.digester) {
-            Ok(credentials) => Ok(credentials),
-            Err(error) => {
-                if self.failures.record(arrival.client) {
-                    self.failures.hold().await;
-                }
-                Err(Rejection::Credentials(error))
-            }
-        }
+        Credentials::from_headers(headers, &self.names, accepts, &self.digester)
+            .inspect_err(|_| notes.fails_too_often = self.failures.record(arrival.client))
+            .map_err(Rejection::Credentials)
     }
 
     /// Step 3: before the authority is asked, so that guessing costs it nothing; after a look into the cache, so that a
     /// bad neighbour behind the same address does not lock out a runner that is known. `None`: nobody counts. Without a
     /// token there is none to guess and nobody to be asked, so such senders count as known.
-    async fn attempt(&self, question: &Question, is_known: bool) -> Result<Option<Attempt<'_>>, Rejection> {
+    fn attempt(
+        &self,
+        question: &Question,
+        is_known: bool,
+        notes: &mut Notes,
+    ) -> Result<Option<Attempt<'_>>, Rejection> {
         let attempt = (!is_known).then(|| self.failures.admit(question.client)).transpose();
-        if let Err(Refusal { limit: Limit::ClientFailures, .. }) = attempt {
-            self.failures.hold().await;
-        }
+        notes.fails_too_often = matches!(attempt, Err(Refusal { limit: Limit::ClientFailures, .. }));
         let attempt = attempt.map_err(Rejection::Limited)?;
         if self.overload.sheds(|| is_known) {
             return Err(Rejection::Shed);
@@ -263,7 +263,9 @@ impl Gateway {
         if route.signal.limits_items() {
             // The budget comes first: only what it grants is charged to the rates.
             let taken = admitted.charge.take_spans(Cost { spans: granted, ..payload.due }).await;
-            if taken.is_err() {
+            if let Err(Rejection::Limited(refusal)) = &taken
+                && refusal.limit.unit() != Unit::Bytes
+            {
                 // The spans were too many, but their bytes have come.
                 drop(admitted.charge.take(payload.due).await);
             }

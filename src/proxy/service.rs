@@ -70,7 +70,11 @@ pub async fn serve(
         body::read_on(body, READ_ON_BYTES, READ_ON_TIME);
     }
     record(&gateway, &arrival, &notes, label, response.status(), outcome.as_ref().err());
-    if outcome.is_err() {
+    // Over HTTP/2 a stream is open in a moment and so gained nothing by it; behind a hop it would take up what others have
+    // to share.
+    if notes.fails_too_often && head.version < Version::HTTP_2 && client == peer.address.ip() {
+        gateway.failures.hold().await;
+    } else if outcome.is_err() {
         // A refusal waits for nobody, so pipelined ones would follow each other without a break, and the sockets of good
         // senders would be looked at only after hundreds of them.
         tokio::task::yield_now().await;

@@ -183,45 +183,52 @@ async fn known_senders_get_through_a_crowd_of_strangers() {
     assert!(shed.sum("spangate_overload_shed_total", &[("stage", "idle")]) > 0.5);
 }
 
-/// Scenario: a crowd takes all places without ever saying anything, and goes on coming; a known sender exports over a
-/// connection that it has, and over new ones.
-/// Guarantees: each of its exports is taken: who says nothing goes before it, and before its time is over.
+/// Scenario: a crowd takes all places, says nothing, or the beginning of a request, or no more than that it speaks HTTP/2, and goes on
+/// coming; a known sender exports over a connection that it has, and over new ones.
+/// Guarantees: each of its exports is taken: who asks nothing goes before it, and before its time is over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_crowd_pushes_out_no_known_sender() {
-    let world = World::with(|config| {
-        unlimited(config);
-        config.intake.max_connections = 200;
-    })
-    .await;
-    let known = Job::new(1);
-    world.authority.allow(&known);
-    let export = Export::of(Form::Protobuf, &known, &spans::export(&known, 1));
-    let mut session = Session::open(&Wire::Http1, world.address()).await.unwrap();
-    session.exchange(&export).await.unwrap().assert_accepted(Form::Protobuf);
-    let address = world.address();
-    let crowd = tokio::spawn(async move {
-        let mut held = std::collections::VecDeque::new();
-        loop {
-            held.push_back(TcpStream::connect(address).await.unwrap());
-            if held.len() > 400 {
-                held.pop_front();
-            } else if held.len() < 200 {
-                continue;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    let world = &world;
-    eventually("places are short", || async move {
-        world.metrics().await.sum("spangate_overload_shed_total", &[("stage", "idle")]) > 0.5
-    })
-    .await;
-    for _ in 0..30 {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    for said in [&b""[..], b"G", PREFACE] {
+        let world = World::with(|config| {
+            unlimited(config);
+            config.intake.max_connections = 200;
+        })
+        .await;
+        let known = Job::new(1);
+        world.authority.allow(&known);
+        let export = Export::of(Form::Protobuf, &known, &spans::export(&known, 1));
+        let mut session = Session::open(&Wire::Http1, world.address()).await.unwrap();
         session.exchange(&export).await.unwrap().assert_accepted(Form::Protobuf);
-        world.send(&export).await.assert_accepted(Form::Protobuf);
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        let address = world.address();
+        let crowd = tokio::spawn(async move {
+            let mut held = std::collections::VecDeque::new();
+            loop {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                // One that is closed already is as good.
+                drop(stream.write_all(said).await);
+                held.push_back(stream);
+                if held.len() > 400 {
+                    held.pop_front();
+                } else if held.len() < 200 {
+                    continue;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        let world = &world;
+        eventually("places are short", || async move {
+            world.metrics().await.sum("spangate_overload_shed_total", &[("stage", "idle")]) > 0.5
+        })
+        .await;
+        for _ in 0..30 {
+            session.exchange(&export).await.unwrap().assert_accepted(Form::Protobuf);
+            world.send(&export).await.assert_accepted(Form::Protobuf);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(!crowd.is_finished(), "the crowd did not hold out");
+        crowd.abort();
     }
-    crowd.abort();
 }
 
 fn hops(config: &mut Config, networks: &[&str]) {

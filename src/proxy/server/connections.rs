@@ -130,7 +130,8 @@ impl Connections {
             if leave.is_cancelled() {
                 wanted = wanted.saturating_sub(1);
             } else {
-                idle.push(Idle { known: false, time: Some(since.elapsed()), leave: leave.clone() });
+                let time = Some(since.elapsed());
+                idle.push(Idle { known: false, time, activity: None, leave: leave.clone() });
             }
         }
         for (activity, leave) in table.open.values() {
@@ -140,13 +141,17 @@ impl Connections {
                 wanted = wanted.saturating_sub(1);
             } else if !is_known || (known && time.is_some()) {
                 // A stranger that is busy may be so for good; a busy sender that is known is left alone.
-                idle.push(Idle { known: is_known, time, leave: leave.clone() });
+                let activity = Some(Arc::clone(activity));
+                idle.push(Idle { known: is_known, time, activity, leave: leave.clone() });
             }
         }
         drop(table);
         idle.sort_unstable_by_key(|idle| (idle.known, std::cmp::Reverse(idle.time)));
         idle.truncate(wanted);
-        for Idle { leave, .. } in &idle {
+        for Idle { activity, leave, .. } in &idle {
+            if let Some(activity) = activity {
+                activity.is_in_the_way();
+            }
             leave.cancel();
         }
         idle.len()
@@ -170,6 +175,8 @@ struct Idle {
     known: bool,
     /// `None`: busy; such ones come last.
     time: Option<Duration>,
+    /// `None`: nothing of it is known yet.
+    activity: Option<Arc<Activity>>,
     leave: CancellationToken,
 }
 

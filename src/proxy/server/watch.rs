@@ -7,7 +7,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -48,6 +48,8 @@ pub(super) struct Activity {
     heads: bool,
     /// From when on the connection is old; `u64::MAX`: never.
     old: u64,
+    /// Its place is needed for others.
+    unwanted: AtomicBool,
     /// Whose connection it is.
     pub(super) peer: Arc<Peer>,
 }
@@ -66,7 +68,16 @@ impl Activity {
     fn new(head: u64, heads: bool, peer: Arc<Peer>, bounds: Bounds) -> Self {
         let old = bounds.age.and_then(|age| u64::try_from(age.as_millis()).ok()).unwrap_or(u64::MAX);
         let began = Instant::now();
-        Self { began, head: head.into(), last: 0.into(), open: 0.into(), heads, old, peer }
+        Self {
+            began,
+            head: head.into(),
+            last: 0.into(),
+            open: 0.into(),
+            heads,
+            old,
+            unwanted: false.into(),
+            peer,
+        }
     }
 
     /// Whether a request was let in on it.
@@ -74,10 +85,17 @@ impl Activity {
         self.peer.is_admitted()
     }
 
-    /// For how long nothing has happened on it; `None` while something does.
+    /// For how long nothing has happened on it; `None` while something does. A first head that does not get whole is
+    /// nothing: whoever waits with it is no better than who says nothing at all.
     pub(super) fn idle_for(&self) -> Option<Duration> {
         let idle = self.now().saturating_sub(self.last.load(Ordering::Relaxed).max(1));
-        (!self.is_busy()).then_some(Duration::from_millis(idle))
+        let is_idle = !self.is_busy() || (self.is_fresh() && self.open.load(Ordering::Relaxed) == 0);
+        is_idle.then_some(Duration::from_millis(idle))
+    }
+
+    /// Its place is needed: if no request has come on it yet, none is waited for when it is asked to leave.
+    pub(super) fn is_in_the_way(&self) {
+        self.unwanted.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn bytes_came(&self) {
@@ -115,6 +133,7 @@ impl Activity {
             // A stranger's stream could be open for good, its answer never taken.
             Phase::Closing(since) if !self.is_known() => (self.at(last.max(since), ANSWER), Due::Cut),
             Phase::Closing(since) => (self.at(last.max(since), idle), Due::Cut),
+            Phase::Draining if !open && self.unwanted.load(Ordering::Relaxed) => (self.began, Due::Leave),
             _ if head > 0 && !open => (self.at(head, header_timeout), Due::Cut),
             Phase::Draining => (self.at(last, header_timeout), Due::Close),
             Phase::Open => {

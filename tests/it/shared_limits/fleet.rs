@@ -153,6 +153,13 @@ pub(crate) struct Seen {
 const SLOW: Duration = Duration::from_millis(50);
 
 impl Seen {
+    /// Fails if more than so many were admitted a second, or fewer. A second and less is too short to tell.
+    #[track_caller]
+    pub(crate) fn assert_between(&self, lowest: f64, highest: f64) {
+        let tells = self.during > Duration::from_secs(1);
+        assert!(!tells || (lowest..=highest).contains(&self.admitted_per_second()), "{self}");
+    }
+
     /// Requests admitted, by the second.
     pub(crate) fn admitted_per_second(&self) -> f64 {
         count(self.admitted) / self.during.as_secs_f64()
@@ -225,6 +232,8 @@ pub(crate) async fn settled(what: &str, loads: &[Load], seconds: u64, limit: u32
         if parts.iter().all(|part| (lowest..=highest).contains(part)) {
             return;
         }
+        // However far a replica is behind, each takes its own full rate at the most.
+        assert!(parts.iter().all(|part| *part <= 2.5), "{what}: {parts:?} of the limit");
         assert!(window < WINDOWS, "{what}: {parts:?} of the limit, and not better before");
     }
 }
