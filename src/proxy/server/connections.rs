@@ -253,6 +253,11 @@ impl Drop for Open {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::server::{
+        Peer,
+        trouble::End,
+        watch::{Bounds, attend},
+    };
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -281,6 +286,45 @@ mod tests {
         assert!(Instant::now() >= deadline);
         held.clear();
         assert!(connections.table().newcomers.is_empty());
+    }
+
+    fn quiet(connections: &Arc<Connections>) -> (Place, Arc<Activity>, CancellationToken, Registered) {
+        let address = (ip("192.0.2.1"), 1).into();
+        let peer = Peer { listener: "a".into(), address, client: None, admitted: false.into() };
+        let activity = Activity::expecting_heads(Arc::new(peer), BOUNDS);
+        let leave = CancellationToken::new();
+        let registered = connections.register(&activity, &leave);
+        (connections.try_take().unwrap(), activity, leave, registered)
+    }
+
+    const BOUNDS: Bounds = Bounds {
+        head: Duration::from_secs(5),
+        idle: Duration::from_mins(2),
+        stranger: Duration::from_secs(15),
+        age: None,
+    };
+
+    /// Scenario: a connection never sends a whole first request; a younger one is still in its handshake; two places are needed, one
+    /// after the other. Another such connection is only to drain.
+    /// Guarantees: the older one goes first, and at once; on a drain its first request is awaited.
+    #[tokio::test(start_paused = true)]
+    async fn who_never_asks_goes_before_who_just_came() {
+        let connections = Connections::new(4, 0);
+        let (_place, old, leave, _registered) = quiet(&connections);
+        let began = Instant::now();
+        tokio::time::advance(Duration::from_millis(100)).await;
+        let newcomer = (connections.try_take().unwrap(), connections.arrive(began + BOUNDS.head));
+        tokio::time::advance(Duration::from_millis(10)).await;
+        assert_eq!(connections.ask_to_leave(1, false), 1);
+        assert_eq!([&leave, &newcomer.1.leave].map(CancellationToken::is_cancelled), [true, false]);
+        let nothing = || Box::pin(std::future::pending::<hyper::Result<()>>());
+        let end = attend(nothing(), |_| (), &old, BOUNDS, &leave).await;
+        assert!(matches!(end, End::Good) && began.elapsed() < Duration::from_millis(200));
+        let (_place, other, leave, _registered) = quiet(&connections);
+        leave.cancel();
+        let began = Instant::now();
+        let end = attend(nothing(), |_| (), &other, BOUNDS, &leave).await;
+        assert!(matches!(end, End::TooSlow) && began.elapsed() >= BOUNDS.head);
     }
 
     /// Scenario: clients take more connections than one gets, over addresses of one network and of others, and end some.
