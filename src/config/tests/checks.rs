@@ -164,9 +164,9 @@ fn provider(keys: &str) -> String {
 /// Guarantees: it can be used, and the discovery document is looked for below the issuer.
 #[test]
 fn providers_need_little() {
-    let least = "issuer: 'https://gitlab.example.com/root/', audiences: [spangate]";
+    let least = "issuer: 'https://gitlab.example.com/git/', audiences: [spangate]";
     let config = load(&provider(least)).expect("valid");
-    let discovery = "https://gitlab.example.com/root/.well-known/openid-configuration";
+    let discovery = "https://gitlab.example.com/git/.well-known/openid-configuration";
     assert_eq!(config.oidc.providers[0].key_origin(), KeyOrigin::Discovery(discovery.into()));
     for more in [
         "jwks_url: 'https://keys.example.com/keys?app=1'",

@@ -215,7 +215,7 @@ impl fmt::Display for Seen {
 
 /// How many windows a limit has to settle in. A replica that other tests keep from the processor misses the store for a
 /// moment, and the limit with it; one that does not hold misses all.
-const WINDOWS: usize = 6;
+const WINDOWS: usize = 4;
 
 /// Waits for a window of so many seconds in which each load has between `lowest` and `highest` times `limit` admitted a second.
 #[expect(clippy::print_stdout, reason = "figures, for who asks with --nocapture")]
