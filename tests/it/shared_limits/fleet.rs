@@ -172,6 +172,13 @@ impl Seen {
         assert!(self.admitted > 0 && self.limited > 0, "{self}");
     }
 
+    /// Fails if notably more requests were slow than before: whatever else keeps this machine busy did so then. Where
+    /// requests wait for a store that hangs, all are.
+    #[track_caller]
+    pub(crate) fn assert_not_slower_than(&self, before: &Self) {
+        assert!(self.slow() <= before.slow() + 0.1, "{self}, and before {before}");
+    }
+
     /// Fails if most requests were slow. Where requests wait for a store that hangs, all are, for as long as it does; other
     /// tests on the machine slow down some.
     #[track_caller]
