@@ -70,8 +70,8 @@ pub async fn serve(
         body::read_on(body, READ_ON_BYTES, READ_ON_TIME);
     }
     record(&gateway, &arrival, &notes, label, response.status(), outcome.as_ref().err());
-    // Over HTTP/2 a stream is open in a moment and so gained nothing by it; behind a hop it would take up what others have
-    // to share.
+    // Over HTTP/2 this would brake nobody, because the next stream is open in a moment; behind a hop it would take up
+    // connections that good senders share.
     if notes.fails_too_often && head.version < Version::HTTP_2 && client == peer.address.ip() {
         gateway.failures.hold().await;
     } else if outcome.is_err() {
