@@ -121,7 +121,7 @@ impl Lasting {
 
         let intake = &config.intake;
         let in_flight = InFlight::metered(memory::in_flight_bytes(intake), Arc::clone(&metrics));
-        let places = descriptors::places(intake.max_connections);
+        let places = descriptors::places(config);
         let connections = Connections::new(places, intake.max_connections_per_client);
         let overload = Overload::new(connections, in_flight.clone(), Arc::clone(&metrics));
         readable(config)?;
@@ -180,7 +180,7 @@ pub(super) fn gateway(
     let asked = authority(config, IdentityPolicy::from_config(config), lasting);
     let tls = collector_tls(config);
     let upstream = tls.as_ref().map_err(Clone::clone).and_then(|tls| {
-        upstream::pool(&config.collector, tls.clone(), Arc::clone(&lasting.metrics))
+        upstream::pool(&descriptors::collector(config), tls.clone(), Arc::clone(&lasting.metrics))
             .map_err(|error| StartError::new(error.to_string()))
     });
     let names = HeaderNames::from_config(&config.gitlab).map_err(|error| StartError::new(error.to_string()));

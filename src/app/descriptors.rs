@@ -1,55 +1,169 @@
 //! File descriptors: the limit of the process raised as far as the system lets it, and no more places for connections than it
-//! bears. It never opens or closes one.
+//! bears beside what collectors and the authority take. It never opens or closes one.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Left for files, the log, listeners, and connections to GitLab, `OpenID` providers and operators.
-const RESERVE: u64 = 128;
+use crate::{
+    config::{Collector, Config, Protocol},
+    proxy::upstream::most_connections,
+};
 
-/// A connection takes one, and a request on it may take another to a collector.
-const EACH: u64 = 2;
+/// Left for what has a bound of its own: three standard streams, about ten of the runtime and its signals, 11 listeners, 64
+/// connections of operators, one to each of 16 providers, the nodes of the store of limits, the files of a reload.
+const RESERVE: usize = 128;
 
-/// Raises the soft limit to the hard one, and tells the operator if that is too low for `wanted` connections.
-pub(super) fn raise(wanted: usize) {
+/// Pools of collectors over gRPC: a reload makes a second one, and both are small.
+const GRPC_POOLS: usize = 2;
+
+/// What the limit bears of what a configuration asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Share {
+    /// Of `intake.max_connections`.
+    places: usize,
+    /// Of `collector.max_connections`.
+    exports: usize,
+}
+
+/// Raises the soft limit to the hard one.
+pub(super) fn raise() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum
         && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
     {
         tracing::warn!(error_message = %error, "the limit of file descriptors cannot be raised");
     }
-    let bearable = places(wanted);
-    if bearable < wanted {
+}
+
+/// Tells the operator if the limit is too low for what is configured.
+pub(super) fn tell(config: &Config) {
+    let share = share(limit(), config);
+    let wanted = (config.intake.max_connections, config.collector.max_connections);
+    if (share.places, share.exports) != wanted {
         tracing::warn!(
-            max_connections = wanted,
-            places = bearable,
-            file_descriptors = getrlimit(Resource::Nofile).current,
-            "too few file descriptors for intake.max_connections: there are fewer places; raise the hard limit \
-             (LimitNOFILE) or lower the key"
+            max_connections = wanted.0,
+            places = share.places,
+            collector_max_connections = wanted.1,
+            collector_connections = share.exports,
+            file_descriptors = limit(),
+            "too few file descriptors for intake.max_connections and collector.max_connections: there are fewer places, and \
+             fewer connections to collectors; raise the hard limit (LimitNOFILE) or lower the keys"
         );
     }
 }
 
-/// How many of the `wanted` connections the limit bears. With more of them, none would be left for the collector.
-pub(super) fn places(wanted: usize) -> usize {
-    getrlimit(Resource::Nofile).current.map_or(wanted, |limit| bearable(limit).min(wanted))
+/// How many of `intake.max_connections` the limit bears. With more of them, none would be left for the collector.
+pub(super) fn places(config: &Config) -> usize {
+    share(limit(), config).places
 }
 
-fn bearable(limit: u64) -> usize {
-    let places = limit.saturating_sub(RESERVE) / EACH;
-    usize::try_from(places).unwrap_or(usize::MAX).max(1)
+/// The collectors of a configuration, with no more connections than the limit bears.
+pub(super) fn collector(config: &Config) -> Collector {
+    Collector { max_connections: share(limit(), config).exports, ..config.collector.clone() }
+}
+
+fn limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
+fn share(limit: Option<u64>, config: &Config) -> Share {
+    let (places, exports) = (config.intake.max_connections, config.collector.max_connections);
+    let Some(limit) = limit else { return Share { places, exports } };
+    let free = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(RESERVE);
+    let free = free.saturating_sub(to_gitlab(config).min(free / 4));
+    // Under a low limit each side has half of it, and what the other does not ask for.
+    let bearable = free.saturating_sub(places.min(free / 2));
+    let (taken, exports) = match config.collector.protocol {
+        Protocol::Grpc => (most_connections(&config.collector).saturating_mul(GRPC_POOLS), exports),
+        Protocol::Http => match most_connections(&config.collector) {
+            wanted if wanted <= bearable => (wanted, exports),
+            // One in use and one unused for each export.
+            _ => (bearable, exports.min(bearable / 2).max(1)),
+        },
+    };
+    Share { places: free.saturating_sub(taken).min(places).max(1), exports }
+}
+
+/// Most connections to GitLab: in use and unused.
+fn to_gitlab(config: &Config) -> usize {
+    if config.gitlab.url.is_empty() { 0 } else { config.gitlab.max_concurrency.saturating_mul(2) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Scenario: limits from nothing to none.
-    /// Guarantees: half of what is not reserved, and never no place at all.
+    fn config(change: impl FnOnce(&mut Config)) -> Config {
+        let mut config = Config::default();
+        config.gitlab.url = "https://gitlab.example.com".into();
+        change(&mut config);
+        config
+    }
+
+    /// Scenario: the defaults, under limits from nothing to none.
+    /// Guarantees: never no place at all; half for collectors under a low limit, and no more than they take under a higher
+    /// one, so that 20,000 bear all places.
     #[test]
-    fn half_of_what_is_not_reserved() {
-        for (limit, expected) in [(0, 1), (128, 1), (130, 1), (132, 2), (1024, 448), (20_128, 10_000)] {
-            assert_eq!(bearable(limit), expected, "{limit}");
+    fn collectors_take_half_at_most() {
+        let config = config(|_| {});
+        for (limit, places, exports) in [
+            (0, 1, 1),
+            (128, 1, 1),
+            (136, 3, 1),
+            (1024, 384, 192),
+            (4096, 1920, 960),
+            (20_000, 10_000, 1024),
+            (65_536, 10_000, 1024),
+            (u64::MAX, 10_000, 1024),
+        ] {
+            assert_eq!(share(Some(limit), &config), Share { places, exports }, "{limit}");
         }
-        assert!(bearable(u64::MAX) > 1 << 40);
+        assert_eq!(share(None, &config), Share { places: 10_000, exports: 1024 });
+    }
+
+    /// Scenario: more places and exports than the limit bears; few of one kind; several endpoints.
+    /// Guarantees: what one side does not ask for is the other's, and together they never take more than the limit.
+    #[test]
+    fn what_one_side_leaves_is_the_others() {
+        for (limit, wanted, expected) in [
+            (20_000, (15_000, 1024), (15_000, 1024)),
+            (20_000, (30_000, 1024), (17_696, 1024)),
+            (20_000, (30_000, 9000), (9872, 4936)),
+            (1024, (100, 1024), (100, 334)),
+            (1024, (10_000, 50), (668, 50)),
+        ] {
+            for endpoints in [1, 2] {
+                let config = config(|config| {
+                    config.intake.max_connections = wanted.0;
+                    config.collector.max_connections = wanted.1;
+                    config.collector.endpoints.resize(endpoints, "http://b:1".into());
+                });
+                let share = share(Some(limit), &config);
+                assert_eq!((share.places, share.exports), expected, "{limit}, {wanted:?}");
+                let collector = Collector { max_connections: share.exports, ..config.collector };
+                let all = share.places + most_connections(&collector) + RESERVE + 128;
+                assert!(all <= usize::try_from(limit).unwrap(), "{all} of {limit}");
+            }
+        }
+    }
+
+    /// Scenario: collectors over gRPC; another number of questions to GitLab at once, none, and far too many.
+    /// Guarantees: gRPC takes a few and its `max_connections` stays; GitLab's are left out of the places, a quarter at most.
+    #[test]
+    fn grpc_takes_few_and_gitlab_what_it_may() {
+        let of = |concurrency: Option<usize>| {
+            let config = config(|config| {
+                config.collector.protocol = Protocol::Grpc;
+                config.collector.endpoints.resize(3, "http://b:1".into());
+                match concurrency {
+                    Some(most) => config.gitlab.max_concurrency = most,
+                    None => config.gitlab.url.clear(),
+                }
+            });
+            share(Some(1024), &config)
+        };
+        assert_eq!(of(Some(64)), Share { places: 756, exports: 1024 });
+        assert_eq!(of(Some(4)), Share { places: 876, exports: 1024 });
+        assert_eq!(of(None), Share { places: 884, exports: 1024 });
+        assert_eq!(of(Some(usize::MAX)), Share { places: 660, exports: 1024 });
     }
 }

@@ -162,7 +162,8 @@ fn tell_warnings(config: &Config) {
 /// [`StartError`] when a file, an address or a URL can't be used.
 pub async fn start(config: Config) -> Result<Running, StartError> {
     tls::install_provider();
-    descriptors::raise(config.intake.max_connections);
+    descriptors::raise();
+    descriptors::tell(&config);
     let lasting = Arc::new(Lasting::new(&config, Arc::new(Metrics::new()))?);
     memory::tell(&config.intake, lasting.in_flight_bytes());
     let admin_token = operator::token(&config.admin.token_file)?;
@@ -339,6 +340,7 @@ impl Running {
         let built = prepared.take_over(&self.lasting);
         self.gateway.store(Arc::clone(&built.gateway));
         self.lasting.metrics.forget_kept();
+        descriptors::tell(config);
         tell_warnings(config);
         for key in build::need_restart(&self.started_with, &self.lasting, config) {
             tracing::warn!(

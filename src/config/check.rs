@@ -347,6 +347,7 @@ fn collector(config: &Config, problems: &mut Problems) {
         }
     }
     problems.unless(!collector.timeout.is_zero(), &["collector.timeout"], "must be more than 0");
+    problems.unless(collector.max_connections > 0, &["collector.max_connections"], "must be at least 1");
     let tls = &collector.tls;
     let (cert, key) = (is_set(&tls.cert_file), is_set(&tls.key_file));
     let pair = "a client certificate and its key go together: set both or none";

@@ -18,8 +18,12 @@ settings! {
         protocol: Protocol = Protocol::Http;
         /// How bodies are compressed on the way out: none, gzip or zstd. In `transparent` mode the sender's stays.
         compression: Encoding = Encoding::Identity;
-        /// Longest wait for an answer, and never past `intake.deadline`.
+        /// Longest wait for an answer, from when it is an export's turn, and never past `intake.deadline`.
         timeout: Duration = Duration::from_secs(3), as "super::units::duration";
+        /// Most exports on their way to collectors at once, over all endpoints, with `protocol: http`, where each needs a
+        /// connection for itself. One more waits for its turn, for half of its time until `intake.deadline`, then it gets
+        /// 503. As many connections again may be kept unused. grpc has two to each endpoint and needs no bound.
+        max_connections: usize = 1024;
         /// The client side of TLS, for `https` endpoints.
         tls: ClientTls = ClientTls::default(), holds ClientTls;
     }

@@ -83,6 +83,7 @@ pub struct Metrics {
     unknown_fields: Counter,
     collector_requests: Family<CollectorLabels, Counter>,
     collector_duration: Histogram,
+    collector_queued: Counter,
     config_reloads: Family<OutcomeLabels, Counter>,
 }
 
@@ -192,6 +193,7 @@ impl Metrics {
             unknown_fields: add(to, &table::UNKNOWN_FIELDS, Counter::default()),
             collector_requests: add(to, &table::COLLECTOR_REQUESTS, Family::default()),
             collector_duration: add(to, &table::COLLECTOR_DURATION, seconds()),
+            collector_queued: add(to, &table::COLLECTOR_QUEUED, Counter::default()),
             config_reloads: add(to, &table::CONFIG_RELOADS, Family::default()),
             registry: Registry::default(),
         };
@@ -374,6 +376,11 @@ impl Metrics {
         let endpoint = u64::try_from(endpoint.min(MAX_ENDPOINTS)).unwrap_or(u64::MAX);
         self.collector_requests.get_or_create(&CollectorLabels { endpoint, outcome }).inc();
         self.collector_duration.observe(duration.as_secs_f64());
+    }
+
+    /// An export had to wait for its turn at the collectors.
+    pub fn collector_queued(&self) {
+        self.collector_queued.inc();
     }
 
     /// A configuration was read again. `outcome`: applied, refused.

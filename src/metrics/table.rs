@@ -99,7 +99,9 @@ rows! {
         "endpoint": "index in `collector.endpoints`",
         "outcome": "ok, refused, too_large, throttled, unavailable, timeout, unreachable, bad_answer"
     } "Requests to collectors";
-    COLLECTOR_DURATION: "histogram" "spangate_collector_duration_seconds" {} "Time for one request to a collector";
+    COLLECTOR_DURATION: "histogram" "spangate_collector_duration_seconds" {} "Time for one request to a collector, without the wait for its turn";
+    COLLECTOR_QUEUED: "counter" "spangate_collector_queued_total" {}
+        "Exports that had to wait for their turn: all of `collector.max_connections` were in use; those that waited in vain too";
     CONFIG_RELOADS: "counter" "spangate_config_reloads_total" { "outcome": "applied, refused" }
         "Configurations read again while running";
     BUILD: "info" "spangate_build_info" { "version": "release", "built": "time of the build, or unknown" }

@@ -96,6 +96,7 @@ fn touch_all(metrics: &Metrics, listeners: usize) {
             metrics.collector_request(endpoint, outcome, duration);
         }
     }
+    metrics.collector_queued();
     metrics.config_reload("applied");
     for signal in ["traces", "metrics", "logs", "profiles"] {
         metrics.foreign_items(signal, 1);

@@ -229,6 +229,7 @@ impl Form {
         match error {
             UpstreamError::Unreachable(_) => Self::new(502, Code::Unavailable, SOON, "collector_unreachable"),
             UpstreamError::Timeout => Self::new(504, Code::Unavailable, SOON, "collector_timeout"),
+            UpstreamError::Queue => Self::new(503, Code::Unavailable, SOON, "collector_queue"),
             UpstreamError::Throttled(hint) => {
                 Self::new(429, Code::ResourceExhausted, wait(hint), "collector_throttled")
             }
@@ -259,6 +260,9 @@ fn upstream_sentence(error: &UpstreamError) -> &'static str {
     match error {
         UpstreamError::Unreachable(_) => "the collector cannot be reached",
         UpstreamError::Timeout => "the collector did not answer in time",
+        UpstreamError::Queue => {
+            "no connection to the collector came free in time (collector.max_connections)"
+        }
         UpstreamError::Throttled(_) => "the collector asks for fewer requests",
         UpstreamError::Unavailable(_) => "the collector is not available",
         UpstreamError::Refused => "the collector refused the payload",
@@ -306,6 +310,7 @@ mod tests {
         let upstream = [
             UpstreamError::Unreachable("reset".into()),
             UpstreamError::Timeout,
+            UpstreamError::Queue,
             UpstreamError::Throttled(None),
             UpstreamError::Unavailable(None),
             UpstreamError::Refused,

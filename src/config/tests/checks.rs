@@ -86,6 +86,7 @@ fn values_that_do_not_fit_together() {
         ("intake.max_in_flight_bytes", "1MiB", "intake.max_in_flight_bytes"),
         ("intake.max_in_flight_bytes", "some", "intake.max_in_flight_bytes"),
         ("intake.max_streams", "0", "intake.max_streams"),
+        ("collector.max_connections", "0", "collector.max_connections"),
         ("intake.idle_timeout", "0s", "intake.idle_timeout"),
         ("intake.stranger_idle_timeout", "0s", "intake.stranger_idle_timeout"),
         ("collector.endpoints", "[]", "collector.endpoints"),

@@ -4,6 +4,7 @@
 use std::{
     fmt,
     future::Future,
+    io,
     net::SocketAddr,
     pin::Pin,
     sync::{
@@ -16,15 +17,20 @@ use std::{
 };
 
 use http::{Uri, uri::Scheme};
+use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{
     client::legacy::connect::{
-        HttpConnector,
+        Connected, Connection, HttpConnector,
         dns::{GaiResolver, Name},
     },
     rt::TokioIo,
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use tower::Service;
 
 use crate::config::Protocol;
@@ -48,11 +54,17 @@ type BoxFuture<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 pub(super) struct Connector {
     http: HttpConnector<Rotating>,
     https: Option<HttpsConnector<HttpConnector<Rotating>>>,
+    sockets: Option<Arc<Semaphore>>,
 }
 
 impl Connector {
-    /// `tls` is needed for `https`; its ALPN is replaced by what `protocol` speaks.
-    pub(super) fn new(protocol: Protocol, tls: Option<rustls::ClientConfig>) -> Self {
+    /// `tls` is needed for `https`; its ALPN is replaced by what `protocol` speaks. `sockets`: how many there may be at
+    /// once, those under way included; the next waits within the time for a connection.
+    pub(super) fn new(
+        protocol: Protocol,
+        tls: Option<rustls::ClientConfig>,
+        sockets: Option<Arc<Semaphore>>,
+    ) -> Self {
         let mut http = HttpConnector::new_with_resolver(Rotating::new());
         http.enforce_http(false);
         http.set_nodelay(true);
@@ -68,12 +80,12 @@ impl Connector {
                 Protocol::Grpc => builder.enable_http2().wrap_connector(http.clone()),
             }
         });
-        Self { http, https }
+        Self { http, https, sockets }
     }
 }
 
 impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Response = Socket;
     type Error = BoxError;
     type Future = BoxFuture<Self::Response, BoxError>;
 
@@ -82,16 +94,76 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting: Self::Future = match &mut self.https {
+        let connecting: BoxFuture<Stream, BoxError> = match &mut self.https {
             Some(https) if uri.scheme() == Some(&Scheme::HTTPS) => https.call(uri),
             _ => {
                 let connecting = self.http.call(uri);
                 Box::pin(async move { Ok(MaybeHttpsStream::Http(connecting.await?)) })
             }
         };
+        let sockets = self.sockets.clone();
+        let whole = async move {
+            let place = match sockets {
+                Some(sockets) => Some(sockets.acquire_owned().await?),
+                None => None,
+            };
+            Ok(Socket { stream: connecting.await?, _place: place })
+        };
         Box::pin(async move {
-            timeout(WHOLE, connecting).await.unwrap_or_else(|_| Err("no connection in time".into()))
+            timeout(WHOLE, whole).await.unwrap_or_else(|_| Err("no connection in time".into()))
         })
+    }
+}
+
+type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+/// A connection, and its place among those that there may be.
+pub(super) struct Socket {
+    stream: Stream,
+    /// Below the stream, so that the place is given back when the socket is closed, and not before.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Connection for Socket {
+    fn connected(&self) -> Connected {
+        self.stream.connected()
+    }
+}
+
+impl Read for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl Write for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    // A body is many slices: without these two they would be copied together.
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 }
 
@@ -111,7 +183,7 @@ impl Rotating {
 
 impl Service<Name> for Rotating {
     type Response = vec::IntoIter<SocketAddr>;
-    type Error = std::io::Error;
+    type Error = io::Error;
     type Future = BoxFuture<Self::Response, Self::Error>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -140,9 +212,9 @@ impl fmt::Debug for Connector {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
+    use tokio::{net::TcpListener, time::sleep};
 
-    use super::rotated;
+    use super::*;
 
     /// Scenario: a name with three addresses is resolved again and again; another one has none.
     /// Guarantees: each address is the first in turn, none is lost, and no address is no panic.
@@ -155,5 +227,25 @@ mod tests {
             assert_eq!(addresses.len(), 3);
         }
         assert_eq!(rotated(Vec::new(), 5), Vec::new());
+    }
+
+    /// Scenario: two connections are wanted where there may be one, which is closed later, or never.
+    /// Guarantees: the second one is not made before the first one is closed, and is given up within its time.
+    #[tokio::test]
+    async fn sockets_are_bounded() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri: Uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let mut connector = Connector::new(Protocol::Http, None, Some(Arc::new(Semaphore::new(1))));
+        let first = connector.call(uri.clone()).await.unwrap();
+        let second = tokio::spawn(connector.call(uri.clone()));
+        drop(listener.accept().await.unwrap());
+        assert!(timeout(Duration::from_millis(50), listener.accept()).await.is_err());
+        drop(first);
+        let second = second.await.unwrap().unwrap();
+        let third = tokio::spawn(connector.call(uri));
+        sleep(WHOLE).await;
+        let Err(error) = third.await.unwrap() else { panic!("a second connection was made") };
+        assert_eq!(error.to_string(), "no connection in time");
+        drop(second);
     }
 }

@@ -2,6 +2,7 @@
 //! It decides how a request goes out and what the collector's answer means, never who may send.
 
 pub mod answer;
+mod bound;
 mod connect;
 mod grpc;
 mod http;
@@ -25,7 +26,10 @@ use crate::{
 
 use self::answer::Answer;
 
-pub use self::pool::{UpstreamBuildError, pool};
+pub use self::{
+    bound::most_connections,
+    pool::{UpstreamBuildError, pool},
+};
 
 /// A request on its way out.
 #[derive(Clone, Debug)]
@@ -53,6 +57,9 @@ pub enum UpstreamError {
     /// No answer in time.
     #[error("the collector did not answer in time")]
     Timeout,
+    /// No connection came free in time. The collector was not asked.
+    #[error("all of collector.max_connections were in use for as long as the export could wait")]
+    Queue,
     /// It asks for fewer requests (429, `RESOURCE_EXHAUSTED` with `RetryInfo`).
     #[error("the collector asks for fewer requests")]
     Throttled(Option<Duration>),
@@ -71,12 +78,13 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
-    /// The closed set of values of the metric label `outcome`.
+    /// The closed set of values of the metric label `outcome`, and `queue`, for which no collector was asked.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "unreachable",
             Self::Timeout => "timeout",
+            Self::Queue => "queue",
             Self::Throttled(_) => "throttled",
             Self::Unavailable(_) => "unavailable",
             Self::Refused => "refused",

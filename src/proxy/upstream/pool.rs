@@ -34,6 +34,7 @@ use crate::{
 use super::{
     Outgoing, Upstream, UpstreamError,
     answer::{self, deepest},
+    bound::{Bound, HTTP2_CONNECTIONS, kept},
     connect::Connector,
     grpc, http as plain, meaning,
     pieces::Pieces,
@@ -41,10 +42,6 @@ use super::{
 
 /// How long an unused connection is kept; the Collector closes them after 60 s.
 const POOL_IDLE: Duration = Duration::from_secs(50);
-/// Most unused connections kept to one collector.
-const POOL_SIZE: usize = 1024;
-/// HTTP/2 connections to one collector. The client keeps one for each host, and one is served by one core at each end.
-const HTTP2_CONNECTIONS: usize = 2;
 /// HTTP/2 windows for answers. They are small, but peers cut theirs into tiny frames under small windows.
 const HTTP2_WINDOW: u32 = 8 << 20;
 /// Longest head of an HTTP/1 answer.
@@ -71,7 +68,8 @@ pub enum UpstreamBuildError {
 /// Makes a service out of the configured collectors. `tls` is needed for `https` endpoints; its ALPN does not matter.
 ///
 /// A request goes to the collectors in turn; one that could not be reached is passed over for a second. When nothing
-/// was sent it is tried once more, at the next one.
+/// was sent it is tried once more, at the next one. Over HTTP it waits for its turn first, while all of
+/// `collector.max_connections` are in use.
 ///
 /// # Errors
 /// [`UpstreamBuildError`] names the endpoint to mend.
@@ -84,18 +82,20 @@ pub fn pool(
         return Err(UpstreamBuildError::NoEndpoint);
     }
     let has_tls = tls.is_some();
-    let connector = Connector::new(config.protocol, tls);
+    let bound = Bound::new(config);
+    let connector = Connector::new(config.protocol, tls, bound.as_ref().map(Bound::sockets));
     let endpoints = config
         .endpoints
         .iter()
         .enumerate()
         .map(|(index, text)| {
-            Endpoint::new(text, has_tls, config.protocol, &connector)
+            Endpoint::new(text, has_tls, config, &connector)
                 .map_err(|problem| UpstreamBuildError::BadEndpoint { index, problem })
         })
         .collect::<Result<_, _>>()?;
     Ok(Upstream::new(Pool(Arc::new(Shared {
         endpoints,
+        bound,
         protocol: config.protocol,
         timeout: config.timeout,
         metrics,
@@ -111,6 +111,7 @@ struct Pool(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     endpoints: Vec<Endpoint>,
+    bound: Option<Bound>,
     protocol: Protocol,
     timeout: Duration,
     metrics: Arc<Metrics>,
@@ -159,6 +160,11 @@ impl Service<Outgoing> for Pool {
 
 impl Shared {
     async fn send(&self, outgoing: Outgoing) -> Result<PartialSuccess, UpstreamError> {
+        // Over both tries, and before the time for an answer begins: the collector is not to blame for the wait.
+        let _turn = match &self.bound {
+            Some(bound) => Some(bound.turn(outgoing.deadline, &self.metrics).await?),
+            None => None,
+        };
         let now = Instant::now();
         let deadline =
             now.checked_add(self.timeout).map_or(outgoing.deadline, |own| own.min(outgoing.deadline));
@@ -277,7 +283,7 @@ impl Endpoint {
     fn new(
         text: &str,
         has_tls: bool,
-        protocol: Protocol,
+        config: &Collector,
         connector: &Connector,
     ) -> Result<Self, &'static str> {
         let parts = text.parse::<Uri>().map_err(|_| "is no URL")?.into_parts();
@@ -298,11 +304,11 @@ impl Endpoint {
             "https" => return Err("needs TLS, which is not set up"),
             _ => return Err("has another scheme than http and https"),
         }
-        let count = match protocol {
+        let count = match config.protocol {
             Protocol::Http => 1,
             Protocol::Grpc => HTTP2_CONNECTIONS,
         };
-        let clients = (0..count).map(|_| client(protocol, connector.clone())).collect();
+        let clients = (0..count).map(|_| client(config, connector.clone())).collect();
         Ok(Self { scheme, authority, clients, rests: AtomicU64::new(0) })
     }
 
@@ -318,14 +324,14 @@ impl Endpoint {
 
 /// No HTTP/2 pings: grpc-go answers them with GOAWAY unless they are more than five minutes apart. A vanished peer is
 /// found by TCP instead.
-fn client(protocol: Protocol, connector: Connector) -> Client<Connector, Pieces> {
+fn client(config: &Collector, connector: Connector) -> Client<Connector, Pieces> {
     Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(POOL_SIZE)
+        .pool_max_idle_per_host(kept(config))
         .http1_max_buf_size(MAX_HEAD)
-        .http2_only(protocol == Protocol::Grpc)
+        .http2_only(config.protocol == Protocol::Grpc)
         .http2_initial_stream_window_size(HTTP2_WINDOW)
         .http2_initial_connection_window_size(HTTP2_WINDOW)
         .build(connector)

@@ -4,6 +4,7 @@
 
 mod delivery;
 mod meaning;
+mod turns;
 
 use std::{
     collections::HashSet,
