@@ -45,8 +45,8 @@ pub(super) fn tell(config: &Config) {
             collector_max_connections = wanted.1,
             collector_connections = share.exports,
             file_descriptors = limit(),
-            "too few file descriptors for intake.max_connections and collector.max_connections: there are fewer places, and \
-             fewer connections to collectors; raise the hard limit (LimitNOFILE) or lower the keys"
+            "too few file descriptors for intake.max_connections and collector.max_connections: there are only so many \
+             places, and connections to collectors; raise the hard limit (LimitNOFILE) or lower the keys"
         );
     }
 }

@@ -20,6 +20,7 @@ mod authority;
 mod cache;
 mod cache_size;
 mod canary;
+mod collector_queue;
 mod conform;
 mod connections;
 mod credentials;

@@ -97,8 +97,8 @@ async fn idle_connections() {
     ));
     if count < GOAL {
         print(&format!(
-            "idle: FEWER THAN {GOAL}: the limit of file descriptors leaves {places} places, and up to 80 % of them \
-             idle strangers are let alone"
+            "idle: FEWER THAN {GOAL}: the limit of file descriptors leaves {places} places beside what collectors take, and up \
+             to 80 % of them idle strangers are let alone"
         ));
     }
     figures.assert_bounded();

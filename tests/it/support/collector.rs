@@ -145,6 +145,11 @@ impl Collector {
         self.server.hang_up();
     }
 
+    /// The most connections that were open at once.
+    pub(crate) fn peak(&self) -> usize {
+        self.server.peak()
+    }
+
     /// Everything that arrived.
     pub(crate) fn received(&self) -> Vec<Received> {
         self.state.received.lock().unwrap().clone()

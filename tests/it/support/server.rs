@@ -11,7 +11,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
@@ -90,6 +90,28 @@ pub(crate) struct FakeServer {
     stop: CancellationToken,
     /// Ends the connections of today; put anew when it was used.
     hang_up: Arc<Mutex<CancellationToken>>,
+    open: Arc<Open>,
+}
+
+/// Connections that are open, and the most that were.
+#[derive(Debug, Default)]
+struct Open {
+    now: AtomicUsize,
+    peak: AtomicUsize,
+}
+
+impl Open {
+    /// Counts one for as long as the value lives.
+    fn one(self: &Arc<Self>) -> impl Drop + use<> {
+        struct One(Arc<Open>);
+        impl Drop for One {
+            fn drop(&mut self) {
+                self.0.now.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        self.peak.fetch_max(self.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        One(Arc::clone(self))
+    }
 }
 
 impl FakeServer {
@@ -108,8 +130,14 @@ impl FakeServer {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let hang_up = Arc::new(Mutex::new(stop.child_token()));
-        let server =
-            Self { address, problems: problems.clone(), stop: stop.clone(), hang_up: Arc::clone(&hang_up) };
+        let open = Arc::default();
+        let server = Self {
+            address,
+            problems: problems.clone(),
+            stop: stop.clone(),
+            hang_up: Arc::clone(&hang_up),
+            open: Arc::clone(&open),
+        };
         let acceptor = tls.map(TlsAcceptor::from);
         tokio::spawn(async move {
             loop {
@@ -120,7 +148,9 @@ impl FakeServer {
                 stream.set_nodelay(true).unwrap();
                 let (handler, problems, acceptor) = (handler.clone(), problems.clone(), acceptor.clone());
                 let ended = hang_up.lock().unwrap().clone();
+                let one = open.one();
                 tokio::spawn(async move {
+                    let _open = one;
                     let reset = Arc::new(AtomicBool::new(false));
                     let line = Line { stream, reset: Arc::clone(&reset) };
                     let connection = async {
@@ -146,6 +176,11 @@ impl FakeServer {
     /// The bound address.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The most connections that were open at once.
+    pub(crate) fn peak(&self) -> usize {
+        self.open.peak.load(Ordering::SeqCst)
     }
 
     /// What its handlers reported.

@@ -195,6 +195,7 @@ async fn no_more_sockets_than_reckoned() {
         assert_eq!(most, 8);
         let (slow, other) = (&slow.counts, &other.counts);
         assert!(slow.held.peak() <= 4 && other.held.peak() <= 4, "{slow:?}, {other:?}");
+        // It may see a new connection before the end of an old one.
         assert!(slow.open.peak() + other.open.peak() <= most + 4, "{slow:?}, {other:?}");
         drop(upstream);
         eventually(|| slow.open.now.load(Ordering::SeqCst) + other.open.now.load(Ordering::SeqCst) == 0)
@@ -202,7 +203,7 @@ async fn no_more_sockets_than_reckoned() {
     }
 }
 
-/// Scenario: the only turn is taken, and another export has 400 ms left.
+/// Scenario: the only turn is taken, and another export has 2 s left.
 /// Guarantees: it is told of the queue at half of its time, having been sent to nobody; the wait is counted; the next one passes.
 #[tokio::test]
 async fn who_waits_in_vain_is_told_so() {
@@ -213,10 +214,10 @@ async fn who_waits_in_vain_is_told_so() {
     slow.asked(1).await;
     let mut late = outgoing(&[b"onetwo"]);
     let began = Instant::now();
-    late.deadline = began + Duration::from_millis(400);
+    late.deadline = began + Duration::from_secs(2);
     assert_eq!(upstream.clone().oneshot(late).await, Err(UpstreamError::Queue));
     let waited = began.elapsed();
-    assert!((Duration::from_millis(200)..Duration::from_millis(390)).contains(&waited), "{waited:?}");
+    assert!((Duration::from_secs(1)..Duration::from_millis(1900)).contains(&waited), "{waited:?}");
     slow.asked(1).await;
     slow.answer(2);
     passes(first).await;
@@ -231,7 +232,7 @@ async fn who_waits_in_vain_is_told_so() {
 #[tokio::test]
 async fn the_wait_is_not_the_collectors_time() {
     let slow = Slow::start().await;
-    let short = Duration::from_millis(400);
+    let short = Duration::from_millis(600);
     let config = Collector { timeout: short, ..config(&[slow.url()], 1) };
     let upstream = pool(&config, None, Arc::new(Metrics::new())).unwrap();
     let in_vain = spawn(&upstream);
