@@ -167,9 +167,10 @@ impl Kept {
     pub(super) fn new(config: &config::Cache) -> Self {
         let longest_stale = config.stale_if_error.max(config.stale_while_revalidate);
         let max = usize::try_from(config.max_entries).unwrap_or(usize::MAX);
+        let positive = Table::new(max, config.max_ttl.saturating_add(longest_stale));
+        let max_size = config.max_size.as_usize().saturating_sub(positive.overhead());
         Self {
-            positive: Table::new(max, config.max_ttl.saturating_add(longest_stale))
-                .with_max_weight(config.max_size.as_usize()),
+            positive: positive.with_max_weight(max_size),
             negative: Table::new(max.min(MAX_DENIALS), config.negative_ttl),
             jitter: RandomState::new(),
         }

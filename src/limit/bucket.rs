@@ -13,8 +13,8 @@ use governor::clock::{Clock, Reference};
 
 use super::Quota;
 
-/// Binary places of a nanosecond.
-const MAX_SHIFT: u32 = 32;
+/// Most binary places of a nanosecond: all ones.
+const MAX_SHIFT: u32 = 31;
 
 /// A burst or a debt in time (73 years) that leaves sums of nanoseconds far from their end.
 const MAX_BURST_NANOS: u64 = u64::MAX / 8;
@@ -26,6 +26,8 @@ pub(super) struct Bucket {
     /// rate of zero: nothing ever passes.
     scaled: u64,
     shift: u32,
+    /// Most units that it ever holds; 0 at a rate of zero.
+    burst: u64,
     /// Nanoseconds until the empty bucket is full.
     capacity: u64,
 }
@@ -47,13 +49,38 @@ impl Bucket {
             let exact = per.checked_shl(shift).filter(|shifted| shifted >> shift == per)?;
             u64::try_from(exact.checked_div(rate)?).ok()
         };
-        // As many binary places as fit: the error is below a billionth for all rates that anybody means.
-        let best = (0..=MAX_SHIFT).rev().find_map(|shift| Some((scaled(shift)?, shift)));
+        let burst = burst.max(1);
+        // As many binary places as leave the whole burst in 64 bits: with the longest burst that can be configured, five
+        // minutes, that are 25, and the error is below a millionth up to ten billion units a second.
+        let fits = |scaled: &u64| scaled.checked_mul(burst).is_some();
+        let most = |fits: &dyn Fn(&u64) -> bool| {
+            (0..=MAX_SHIFT).rev().find_map(|shift| Some((scaled(shift).filter(fits)?, shift)))
+        };
+        // Bursts of years fit with no places at all: those always go the long way.
+        let best = most(&fits).or_else(|| most(&|_| true));
         let (scaled, shift) = best.unwrap_or((if rate == 0 { 0 } else { u64::MAX }, 0));
         // A rate beyond all measure is still none of zero.
         let scaled = if rate == 0 { 0 } else { scaled.max(1) };
-        let bucket = Self { scaled, shift, capacity: MAX_BURST_NANOS };
-        Self { capacity: bucket.nanos_of(burst.max(1)).max(1), ..bucket }
+        let held = if rate > 0 && fits(&scaled) { burst } else { 0 };
+        let bucket = Self { scaled, shift, burst: held, capacity: MAX_BURST_NANOS };
+        Self { capacity: bucket.nanos_of(burst).max(1), ..bucket }
+    }
+
+    /// Takes so many units at `now` from what it holds, and says whether it held as many: else the state must be put back.
+    /// What costs more than it ever holds, it never holds, though [`Self::take`] may make a debt of it.
+    ///
+    /// On the path of every request, so with as little as it takes: a burst's product fits into 64 bits.
+    #[inline]
+    pub(super) fn take_held(&self, state: &mut u64, units: u64, now: u64) -> bool {
+        // What is no product of a burst's is not looked at.
+        let cost = units.wrapping_mul(self.scaled).wrapping_shr(self.shift).max(1);
+        let next = (*state).max(now).saturating_add(cost);
+        *state = next;
+        (units <= self.burst) & (next.saturating_sub(now) <= self.capacity)
+    }
+
+    fn after(&self, state: u64, units: u64, now: u64) -> u64 {
+        state.max(now).saturating_add(self.nanos_of(units))
     }
 
     /// Takes so many units at `now`, or leaves the state as it is.
@@ -65,7 +92,7 @@ impl Bucket {
             return Word::Taken;
         }
         let cost = self.nanos_of(units);
-        let next = (*state).max(now).saturating_add(cost);
+        let next = self.after(*state, units, now);
         let owed = next.saturating_sub(now);
         let most = if cost > self.capacity {
             // More than it ever holds: out of the full bucket only. The whole cost comes back at the rate
@@ -91,7 +118,7 @@ impl Bucket {
     /// Takes so many units whatever is left, up to a debt of `most`.
     pub(super) fn owe(&self, state: &mut u64, units: u64, now: u64, most: Duration) {
         let most = narrow(most.as_nanos()).saturating_add(self.capacity);
-        let next = (*state).max(now).saturating_add(self.nanos_of(units));
+        let next = self.after(*state, units, now);
         *state = next.min(now.saturating_add(most)).max(*state);
     }
 
@@ -100,7 +127,9 @@ impl Bucket {
     pub(super) fn nanos_of(&self, units: u64) -> u64 {
         // Two factors of 64 bits never overflow 128; a check for it costs more than the product.
         let scaled = u128::from(units).wrapping_mul(u128::from(self.scaled));
-        narrow(scaled.wrapping_shr(self.shift)).clamp(u64::from(units > 0), MAX_BURST_NANOS)
+        // So does a shift by up to 127.
+        let nanos = scaled.wrapping_shr(self.shift & MAX_SHIFT);
+        narrow(nanos).clamp(u64::from(units > 0), MAX_BURST_NANOS)
     }
 
     /// A state that another's advance may bring this one to: at most the empty bucket, never a debt.

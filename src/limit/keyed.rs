@@ -9,7 +9,7 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -71,14 +71,19 @@ impl<V: Account> Keyed<V> {
         Self { table, floor }
     }
 
-    /// The account of a key if there is one.
-    pub(super) fn get_mut(&mut self, key: u64, now: u64) -> Option<&mut V> {
-        self.table.get_mut(&key, now)
+    /// The account of a key if there is one; `place`: where it was found last.
+    pub(super) fn get_mut(&mut self, key: u64, place: &AtomicU32, now: u64) -> Option<&mut V> {
+        self.table.get_mut(&key, place, now)
+    }
+
+    /// The same for whoever does not remember.
+    pub(super) fn search(&mut self, key: u64, now: u64) -> Option<&mut V> {
+        self.get_mut(key, &AtomicU32::new(u32::MAX), now)
     }
 
     /// Makes an account for a key if there is none.
     pub(super) fn add(&mut self, key: u64, now: u64, rules: &LevelRules) {
-        if self.get_mut(key, now).is_none() {
+        if self.search(key, now).is_none() {
             let mut account = V::default();
             self.floor.start(&mut account, now, rules);
             self.table.insert(key, now, account, 0);

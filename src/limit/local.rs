@@ -1,33 +1,32 @@
 //! Limits in this process: rates on all levels, and the job's budget of spans. It decides on keys of verified
-//! identities only. What other replicas took comes in through [`Local::follow`]; what is taken here goes out
-//! through a [`Ledger`].
+//! identities only, and reads no clock. What other replicas took comes in through [`Local::follow`]; what is taken
+//! here goes out through a [`Ledger`].
 
 use std::{
-    fmt::Debug,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
-use futures_util::future::{Either, ready};
-use governor::clock::{Clock, MonotonicClock};
+use futures_util::future::{BoxFuture, Either, ready};
 
 use crate::{config::Config, metrics::Metrics};
 
 use super::{
     Answer, Cost, Decision, Entry, Ledger, Level, LimitStore, Refusal, Subject, Unit,
-    bucket::Watch,
-    rules::{Rules, bit},
-    states::{States, job_idle, three},
+    rules::{Limits, Rules, bit},
+    states::{Outcome, States, job_idle, three},
     tally::{Counters, Tally},
 };
 
 /// The limit store of one process.
 #[derive(Debug)]
-pub struct Local<C: Clock = MonotonicClock> {
+pub struct Local {
     /// One lock for all levels: a charge asks most of them, holds it for some 50 ns, and a lock for each level would
     /// cost more than it frees.
     states: Mutex<States>,
     ledger: Option<Arc<dyn Ledger>>,
-    watch: Watch<C>,
+    /// Times are nanoseconds since then.
+    epoch: Instant,
     counters: Arc<Counters>,
 }
 
@@ -35,15 +34,9 @@ impl Local {
     /// Limits as configured, with empty state.
     #[must_use]
     pub fn new(config: &Config, metrics: &Metrics) -> Self {
-        Self::with_clock(config, metrics, MonotonicClock)
-    }
-}
-
-impl<C: Clock> Local<C> {
-    fn with_clock(config: &Config, metrics: &Metrics, clock: C) -> Self {
         let counters = Arc::new(Counters::new(metrics));
         let states = Mutex::new(States::new(config, &counters));
-        Self { states, ledger: None, watch: Watch::new(clock), counters }
+        Self { states, ledger: None, epoch: Instant::now(), counters }
     }
 
     /// The same limits, which tell a ledger of all that is taken and given back.
@@ -62,10 +55,11 @@ impl<C: Clock> Local<C> {
         (states.rules, states.tally) = (rules, tally);
     }
 
-    /// Brings the state of an entry forward to `ahead` nanoseconds from now, or a job's budget to so many spent spans,
+    /// Brings the state of an entry forward to `ahead` nanoseconds from `now`, or a job's budget to so many spent spans,
     /// if it is kept here and not there already.
-    pub fn follow(&self, entry: Entry, ahead: u64) {
-        self.states().follow(entry, ahead, self.watch.now());
+    pub fn follow(&self, entry: Entry, ahead: u64, now: Instant) {
+        let now = self.nanos(now);
+        self.states().follow(entry, ahead, now);
     }
 
     /// Keeps to the share of one of so many replicas from the next charge on: each cost counts so many times. For
@@ -79,45 +73,92 @@ impl<C: Clock> Local<C> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a cost, its spans as far as the job's budget grants them if `budget` is asked.
-    fn charge(&self, subject: &Subject, mut cost: Cost, budget: bool) -> (Decision, u64) {
-        let now = self.watch.now();
+    fn nanos(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Takes a cost, its spans as far as the job's budget grants them if `budget` is asked; returns how many that are.
+    fn charge(
+        &self,
+        subject: &Subject<'_>,
+        cost: Cost,
+        budget: bool,
+        now: Instant,
+    ) -> Result<u64, Box<Refusal>> {
+        let now = self.nanos(now);
         let mut states = self.states();
-        let (inquiry, granted) = states.charge(subject, cost, budget, now);
-        let told = self.ledger.as_ref().map(|ledger| (ledger, Arc::clone(&states.rules)));
-        drop(states);
-        if let (Decision::Taken, Some((ledger, rules))) = (inquiry.decision, told) {
-            if budget {
-                cost.spans = granted;
-                note_budget(&**ledger, subject, granted, 1);
-            }
-            note(&**ledger, &rules, subject, cost, inquiry.allowed, 1);
+        match states.pass(subject, cost, budget, now) {
+            Some(taken) => self.tell(states, subject, cost, budget, taken),
+            None => return self.charge_or_refuse(states, subject, cost, budget, now),
         }
-        (inquiry.decision, granted)
+        Ok(cost.spans)
+    }
+
+    /// The long way, and seldom.
+    #[cold]
+    fn charge_or_refuse(
+        &self,
+        mut states: MutexGuard<'_, States>,
+        subject: &Subject<'_>,
+        mut cost: Cost,
+        budget: bool,
+        now: u64,
+    ) -> Result<u64, Box<Refusal>> {
+        let Outcome { refusal, taken, granted } = states.charge(subject, cost, budget, now);
+        if let Some(refusal) = refusal {
+            return Err(Box::new(refusal));
+        }
+        if budget {
+            cost.spans = granted;
+        }
+        self.tell(states, subject, cost, budget, taken);
+        Ok(granted)
+    }
+
+    /// Tells the ledger, if there is one, what was taken.
+    fn tell(
+        &self,
+        states: MutexGuard<'_, States>,
+        subject: &Subject<'_>,
+        cost: Cost,
+        budget: bool,
+        taken: Limits,
+    ) {
+        let Some(ledger) = &self.ledger else { return };
+        let rules = Arc::clone(&states.rules);
+        drop(states);
+        if budget {
+            note_budget(&**ledger, subject, cost.spans, 1);
+        }
+        note(&**ledger, &rules, subject, cost, taken, 1);
     }
 
     /// A job that is new here, for those who can ask other replicas; from now on it is kept, so that what they
     /// know can be [followed](Self::follow).
-    fn first_sight(&self, subject: &Subject) -> Option<futures_util::future::BoxFuture<'_, ()>> {
+    fn first_sight(&self, subject: &Subject<'_>, now: Instant) -> Option<BoxFuture<'_, ()>> {
         let (ledger, key) = (self.ledger.as_ref()?, subject.job?);
-        let now = self.watch.now();
+        let now = self.nanos(now);
         let is_new = self.states().meet(key, now);
         is_new.then(|| ledger.first_sight(*subject)).flatten()
     }
+}
+
+fn decision(charged: Result<u64, Box<Refusal>>) -> Decision {
+    charged.map_or_else(Decision::Refused, |_| Decision::Taken)
 }
 
 fn signed(amount: u64, sign: i64) -> i64 {
     i64::try_from(amount).unwrap_or(i64::MAX).saturating_mul(sign)
 }
 
-fn note_budget(ledger: &dyn Ledger, subject: &Subject, spans: u64, sign: i64) {
+fn note_budget(ledger: &dyn Ledger, subject: &Subject<'_>, spans: u64, sign: i64) {
     if let (Some(key), 1..) = (subject.job, spans) {
         ledger.note(Entry { level: Level::Job, key, unit: Unit::Budget }, signed(spans, sign));
     }
 }
 
 /// Tells of what the limits in `taken` took of a cost, or gave back.
-fn note(ledger: &dyn Ledger, rules: &Rules, subject: &Subject, cost: Cost, taken: u32, sign: i64) {
+fn note(ledger: &dyn Ledger, rules: &Rules, subject: &Subject<'_>, cost: Cost, taken: u32, sign: i64) {
     let units = three(cost).into_iter().zip([Unit::Requests, Unit::Spans, Unit::Bytes]);
     for level in rules.levels() {
         let key = match level.level {
@@ -136,39 +177,41 @@ fn note(ledger: &dyn Ledger, rules: &Rules, subject: &Subject, cost: Cost, taken
     }
 }
 
-impl<C> LimitStore for Local<C>
-where
-    C: Clock + Debug + Send + Sync + 'static,
-    C::Instant: 'static,
-{
-    fn take(&self, subject: Subject, cost: Cost) -> Answer<'_, Decision> {
-        match self.first_sight(&subject) {
-            None => Either::Left(ready(self.charge(&subject, cost, false).0)),
-            Some(wait) => Either::Right(Box::pin(async move {
-                wait.await;
-                self.charge(&subject, cost, false).0
-            })),
+impl LimitStore for Local {
+    fn take(&self, subject: &Subject<'_>, cost: Cost, now: Instant) -> Answer<'_, Decision> {
+        match self.first_sight(subject, now) {
+            None => Either::Left(ready(decision(self.charge(subject, cost, false, now)))),
+            Some(wait) => {
+                // It may outlive the sender's identity.
+                let subject = Subject { places: None, ..*subject };
+                Either::Right(Box::pin(async move {
+                    wait.await;
+                    decision(self.charge(&subject, cost, false, now))
+                }))
+            }
         }
     }
 
-    fn take_spans(&self, subject: Subject, cost: Cost) -> Answer<'_, Result<u64, Refusal>> {
-        Either::Left(ready(match self.charge(&subject, cost, true) {
-            (Decision::Taken, granted) => Ok(granted),
-            (Decision::Refused(refusal), _) => Err(refusal),
-        }))
+    fn take_spans(
+        &self,
+        subject: &Subject<'_>,
+        cost: Cost,
+        now: Instant,
+    ) -> Answer<'_, Result<u64, Box<Refusal>>> {
+        Either::Left(ready(self.charge(subject, cost, true, now)))
     }
 
     /// In `shadow` mode a charge that would have been refused was not taken either; giving it back
     /// then makes the shadow count a little too mild, never a real limit.
-    fn give_back(&self, subject: Subject, cost: Cost, budget: u64) {
-        let now = self.watch.now();
+    fn give_back(&self, subject: &Subject<'_>, cost: Cost, budget: u64, now: Instant) {
+        let now = self.nanos(now);
         let mut states = self.states();
-        states.give_back(&subject, cost, budget, now);
+        states.give_back(subject, cost, budget, now);
         let told = self.ledger.as_ref().map(|ledger| (ledger, Arc::clone(&states.rules)));
         drop(states);
         if let Some((ledger, rules)) = told {
-            note_budget(&**ledger, &subject, budget, -1);
-            note(&**ledger, &rules, &subject, cost, u32::MAX, -1);
+            note_budget(&**ledger, subject, budget, -1);
+            note(&**ledger, &rules, subject, cost, u32::MAX, -1);
         }
     }
 

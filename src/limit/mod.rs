@@ -13,11 +13,14 @@ pub mod shared;
 mod states;
 mod tally;
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::{BoxFuture, Either, Ready};
 
-use crate::validate::Identity;
+use crate::validate::{Identity, Places};
 
 pub use self::names::{Level, Limit, Unit};
 
@@ -26,17 +29,25 @@ pub type Answer<'a, T> = Either<Ready<T>, BoxFuture<'a, T>>;
 
 /// Where the state of limits lives: in this process, or shared by replicas.
 pub trait LimitStore: fmt::Debug + Send + Sync + 'static {
-    /// Takes `cost` from every limit that holds for `subject`, or nothing at all. No cost is too high
+    /// Takes `cost` from every limit that holds for `subject` at the time `now`, or nothing at all. No cost is too high
     /// for good: one that is more than a limit holds at once waits until that limit is wholly unused,
     /// and what it takes must come back at the rate before anything passes again.
-    fn take(&self, subject: Subject, cost: Cost) -> Answer<'_, Decision>;
+    ///
+    /// The time is the caller's, who mostly has just read it for another reason: to read it costs as much as ten rates.
+    fn take(&self, subject: &Subject<'_>, cost: Cost, now: Instant) -> Answer<'_, Decision>;
 
     /// Grants as many of the spans in `cost` as the job's budget still has, and takes them from it, and `cost` with
     /// just these spans from every limit; or nothing at all of either.
-    fn take_spans(&self, subject: Subject, cost: Cost) -> Answer<'_, Result<u64, Refusal>>;
+    fn take_spans(
+        &self,
+        subject: &Subject<'_>,
+        cost: Cost,
+        now: Instant,
+    ) -> Answer<'_, Result<u64, Box<Refusal>>>;
 
-    /// Gives back what a later stage refused: a taken cost and granted spans of the budget.
-    fn give_back(&self, subject: Subject, cost: Cost, budget: u64);
+    /// Gives back what a later stage refused: a taken cost and granted spans of the budget. `now` may be the time when
+    /// they were taken.
+    fn give_back(&self, subject: &Subject<'_>, cost: Cost, budget: u64, now: Instant);
 
     /// Brings the counts of decisions up to date; asked at each scrape.
     fn record(&self) {}
@@ -51,7 +62,7 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
 
     /// A job that this replica has not seen of late: its first charge waits for this, so that what other replicas
     /// know of it can come in through [`follow`](local::Local::follow). Must end by itself within milliseconds.
-    fn first_sight(&self, subject: Subject) -> Option<BoxFuture<'_, ()>> {
+    fn first_sight(&self, subject: Subject<'_>) -> Option<BoxFuture<'_, ()>> {
         let _ = subject;
         None
     }
@@ -69,8 +80,8 @@ pub struct Entry {
 }
 
 /// Whose limits are charged. Keys are keyed hashes: nobody outside can choose them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Subject {
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
     /// All requests on one listener: its [`listener_key`].
     pub listener: u64,
     /// All requests of one project's jobs; `None`: no authority told of one.
@@ -79,17 +90,20 @@ pub struct Subject {
     pub runner: u64,
     /// All requests of one job; `None`: a sender that is no job, which the limits of jobs do not hold for.
     pub job: Option<u64>,
+    /// Where their states were found last; `None`: nobody remembers.
+    pub places: Option<&'a Places>,
 }
 
-impl Subject {
+impl<'a> Subject<'a> {
     /// A sender on the listener with this key.
     #[must_use]
-    pub fn new(listener: u64, identity: &Identity) -> Self {
+    pub fn new(listener: u64, identity: &'a Identity) -> Self {
         Self {
             listener,
             project: identity.project_key(),
             runner: identity.runner_key(),
             job: identity.job_key(),
+            places: Some(identity.places()),
         }
     }
 }
@@ -115,12 +129,12 @@ pub struct Cost {
 }
 
 /// The answer of a limit store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Everything was taken.
     Taken,
-    /// Nothing was taken.
-    Refused(Refusal),
+    /// Nothing was taken. Apart, because it is seldom and long: the usual answer moves in a register.
+    Refused(Box<Refusal>),
 }
 
 /// Which limit said no, and what the sender may know of it. Of several, the one with the longest wait.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::{self, Mode, units::ByteSize};
 
 use super::{
-    Decision, Level, Limit, Refusal,
+    Level, Limit, Refusal,
     bucket::{Bucket, Word},
 };
 
@@ -31,6 +31,8 @@ pub(super) struct LevelRules {
     mode: Mode,
     /// `None`: not limited.
     buckets: [Option<Bucket>; 3],
+    /// Which of them there are: a bit for each.
+    limited: u8,
 }
 
 /// Of which limits something is said: a bit for each, `1 << limit`.
@@ -41,7 +43,8 @@ pub(super) type Limits = u32;
 pub(super) struct Inquiry {
     pub(super) now: u64,
     pub(super) units: Three,
-    pub(super) decision: Decision,
+    /// The longest wait that was told.
+    pub(super) refusal: Option<Refusal>,
     pub(super) allowed: Limits,
     pub(super) refused: Limits,
     pub(super) would_refuse: Limits,
@@ -81,6 +84,12 @@ impl Rules {
     }
 }
 
+/// For which of requests, spans and bytes something holds: a bit for each.
+pub(super) fn kinds<T>(three: &[T; 3], holds: impl Fn(&T) -> bool) -> u8 {
+    let [requests, spans, bytes] = three.each_ref().map(|one| u8::from(holds(one)));
+    requests | (spans << 1) | (bytes << 2)
+}
+
 fn rates_of(requests: u32, spans: u32, bytes: ByteSize) -> Three {
     [u64::from(requests), u64::from(spans), bytes.0]
 }
@@ -88,7 +97,9 @@ fn rates_of(requests: u32, spans: u32, bytes: ByteSize) -> Three {
 impl LevelRules {
     fn new(level: Level, mode: Mode, burst: Duration, rates: Three) -> Self {
         let bucket = |rate: u64| (rate > 0 && mode != Mode::Off).then(|| per_second(rate, burst));
-        Self { level, mode, buckets: rates.map(bucket) }
+        let buckets = rates.map(bucket);
+        let limited = kinds(&buckets, Option::is_some);
+        Self { level, mode, buckets, limited }
     }
 
     /// The limits that hold, with their buckets, in the order of [`Three`].
@@ -96,9 +107,31 @@ impl LevelRules {
         Limit::rates_of(self.level).into_iter().zip(self.buckets.iter().map(Option::as_ref))
     }
 
-    /// Whether any of them is asked for these units.
-    pub(super) fn ask_for(&self, units: &Three) -> bool {
-        self.buckets.iter().zip(units).any(|(bucket, units)| bucket.is_some() && *units > 0)
+    /// Whether any of them is asked for units of these kinds: a bit for each.
+    pub(super) fn ask_for(&self, kinds: u8) -> bool {
+        self.limited & kinds != 0
+    }
+
+    /// Takes a cost from what all of them hold, and says whether they held as much. Else it must be [undone](Self::undo),
+    /// with what is left in `before`.
+    #[inline]
+    pub(super) fn take_held(&self, states: &mut Three, units: &Three, now: u64, before: &mut Three) -> bool {
+        let mut all = true;
+        for (((bucket, state), units), before) in self.buckets.iter().zip(states).zip(units).zip(before) {
+            if let (Some(bucket), 1..) = (bucket, *units) {
+                *before = *state;
+                all &= bucket.take_held(state, *units, now);
+            }
+        }
+        all
+    }
+
+    pub(super) fn undo(&self, states: &mut Three, units: &Three, before: &Three) {
+        for (((bucket, state), units), before) in self.buckets.iter().zip(states).zip(units).zip(before) {
+            if let (Some(_), 1..) = (bucket, *units) {
+                *state = *before;
+            }
+        }
     }
 
     /// Keeps the states from being fuller than `floors`, which are no debts.
@@ -126,7 +159,7 @@ fn per_second(rate: u64, burst: Duration) -> Bucket {
 
 impl Inquiry {
     pub(super) fn new(now: u64, units: Three) -> Self {
-        Self { now, units, decision: Decision::Taken, allowed: 0, refused: 0, would_refuse: 0 }
+        Self { now, units, refusal: None, allowed: 0, refused: 0, would_refuse: 0 }
     }
 
     /// The cost in spans from here on, and whether that is all that were wanted of the job's budget.
@@ -158,12 +191,9 @@ impl Inquiry {
             return;
         }
         self.refused |= bit(limit);
-        match self.decision {
-            Decision::Refused(earlier) if earlier.retry_after >= retry_after => {}
-            _ => {
-                let quota = bucket.quota(*state, self.now);
-                self.decision = Decision::Refused(Refusal { limit, retry_after, quota });
-            }
+        if self.refusal.is_none_or(|earlier| earlier.retry_after < retry_after) {
+            let quota = bucket.quota(*state, self.now);
+            self.refusal = Some(Refusal { limit, retry_after, quota });
         }
     }
 }

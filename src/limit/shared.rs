@@ -22,7 +22,7 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{Arc, OnceLock, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::BoxFuture;
@@ -75,7 +75,7 @@ trait Follower: fmt::Debug + Send + Sync + 'static {
 
 impl Follower for Local {
     fn follow(&self, entry: Entry, ahead: u64) {
-        Local::follow(self, entry, ahead);
+        Local::follow(self, entry, ahead, Instant::now());
     }
 
     fn set_share(&self, replicas: u32) {
@@ -163,7 +163,7 @@ impl Ledger for Store {
         }
     }
 
-    fn first_sight(&self, subject: Subject) -> Option<BoxFuture<'_, ()>> {
+    fn first_sight(&self, subject: Subject<'_>) -> Option<BoxFuture<'_, ()>> {
         let line = self.presence.line()?;
         let job = Slot { level: Level::Job, key: subject.job? };
         Some(Box::pin(self.meet(line, vec![job])))

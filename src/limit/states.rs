@@ -8,14 +8,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::config::{self, Config};
+use crate::{
+    config::{self, Config},
+    validate::Places,
+};
 
 use super::{
-    Cost, Decision, Entry, Level, Subject, Unit,
+    Cost, Entry, Level, Refusal, Subject, Unit,
     keyed::{Account, Keyed},
     listener_key,
-    rules::{Inquiry, Rules, Three},
-    tally::{Counters, Tally},
+    rules::{Inquiry, Limits, Rules, Three, kinds},
+    tally::{Counters, Tally, kind},
 };
 
 /// Most jobs that state is kept for; a job takes about 60 bytes. At 500 new ones a second, more than come in
@@ -61,6 +64,15 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// Spends so many spans, or none if fewer are left of `most`; for a replica that is not alone.
+    fn spend_whole(&mut self, spans: u64, most: u64) -> bool {
+        let has = u64::from(self.spent).saturating_add(spans) <= most;
+        if has {
+            self.spend(spans, most, 1);
+        }
+        has
+    }
+
     /// Spends up to `wanted` spans, one part in `share` of what is left of `most`. A share ends without a trace: what was
     /// spent under it counts once, before and after.
     fn spend(&mut self, wanted: u64, most: u64, share: u64) -> u64 {
@@ -80,6 +92,16 @@ impl Job {
 
 fn narrow(spans: u64) -> u32 {
     u32::try_from(spans).unwrap_or(u32::MAX)
+}
+
+/// What became of a charge.
+pub(super) struct Outcome {
+    /// Nothing is taken.
+    pub(super) refusal: Option<Refusal>,
+    /// Which limits let it pass: what they took, if it is taken.
+    pub(super) taken: Limits,
+    /// How many of its spans the job's budget grants, where it is asked.
+    pub(super) granted: u64,
 }
 
 impl Account for Job {
@@ -104,29 +126,53 @@ impl States {
         }
     }
 
-    /// Charges a cost; returns how many of its spans the job's budget grants, where it is asked.
-    pub(super) fn charge(&mut self, subject: &Subject, cost: Cost, budget: bool, now: u64) -> (Inquiry, u64) {
+    /// Charges a cost the way that nearly all go: every state is there, holds what it costs, and nothing else has to be
+    /// told. Returns what was taken; `None`: nothing was, and it must be [charged](Self::charge) the long way.
+    pub(super) fn pass(
+        &mut self,
+        subject: &Subject<'_>,
+        cost: Cost,
+        budget: bool,
+        now: u64,
+    ) -> Option<Limits> {
+        if self.share != 1 {
+            return None;
+        }
+        let units = three(cost);
+        let kinds = kinds(&units, |units| *units > 0);
+        let asked = Asked::new(&self.rules, subject, kinds, budget);
+        if !self.find(&asked, subject.places, now).pass(&asked, &units, budget, now) {
+            return None;
+        }
+        Some(self.tally.pass(kind(subject, kinds, budget && asked.job.is_some())))
+    }
+
+    /// Charges a cost.
+    pub(super) fn charge(&mut self, subject: &Subject<'_>, cost: Cost, budget: bool, now: u64) -> Outcome {
         let mut inquiry = Inquiry::new(now, scaled(three(cost), self.share));
-        let asked = Asked::new(&self.rules, subject, &inquiry.units, budget);
-        let mut accounts = self.find(&asked, now);
+        let kinds = kinds(&inquiry.units, |units| *units > 0);
+        let asked = Asked::new(&self.rules, subject, kinds, budget);
+        let mut accounts = self.find(&asked, subject.places, now);
         if accounts.lack(&asked) {
             self.add(&asked, now);
-            accounts = self.find(&asked, now);
+            accounts = self.find(&asked, subject.places, now);
         }
         let granted = accounts.charge(&mut inquiry, budget, cost.spans);
         self.tally.add(subject, &inquiry);
-        (inquiry, granted)
+        Outcome { refusal: inquiry.refusal, taken: inquiry.allowed, granted }
     }
 
     /// All of them before the first is looked at: in large tables each costs a cache miss or two, and so the processor
     /// waits for all together.
-    fn find(&mut self, asked: &Asked, now: u64) -> Accounts<'_> {
+    fn find(&mut self, asked: &Asked, places: Option<&Places>, now: u64) -> Accounts<'_> {
+        let nowhere = Places::default();
+        let Places([job, runner, project]) = places.unwrap_or(&nowhere);
         let Self { rules, share, jobs, runners, projects, listeners, global, .. } = self;
         Accounts {
             share: *share,
-            job: asked.job.and_then(|key| jobs.get_mut(key, now)),
-            runner: asked.runner.and_then(|key| runners.get_mut(key, now)),
-            project: asked.project.and_then(|key| projects.get_mut(key, now)),
+            job: asked.job.and_then(|key| jobs.get_mut(key, job, now)),
+            runner: asked.runner.and_then(|key| runners.get_mut(key, runner, now)),
+            project: asked.project.and_then(|key| projects.get_mut(key, project, now)),
             listener: listener(listeners, asked.listener),
             global,
             rules,
@@ -147,7 +193,7 @@ impl States {
 
     /// Whether a job is new here; from now on it is not.
     pub(super) fn meet(&mut self, key: u64, now: u64) -> bool {
-        let is_new = self.jobs.get_mut(key, now).is_none();
+        let is_new = self.jobs.search(key, now).is_none();
         if is_new {
             self.jobs.add(key, now, &self.rules.job);
         }
@@ -163,21 +209,22 @@ impl States {
         };
         let key = entry.key;
         match entry.level {
-            Level::Job => drop(self.jobs.get_mut(key, now).map(|job| match entry.unit {
+            Level::Job => drop(self.jobs.search(key, now).map(|job| match entry.unit {
                 Unit::Budget => job.spent = job.spent.max(narrow(ahead)),
                 Unit::Requests | Unit::Spans | Unit::Bytes => raise(&mut job.states),
             })),
-            Level::Runner => drop(self.runners.get_mut(key, now).map(raise)),
-            Level::Project => drop(self.projects.get_mut(key, now).map(raise)),
+            Level::Runner => drop(self.runners.search(key, now).map(raise)),
+            Level::Project => drop(self.projects.search(key, now).map(raise)),
             Level::Listener => drop(listener(&mut self.listeners, key).map(raise)),
             Level::Global => raise(&mut self.global),
         }
     }
 
-    pub(super) fn give_back(&mut self, subject: &Subject, cost: Cost, budget: u64, now: u64) {
+    pub(super) fn give_back(&mut self, subject: &Subject<'_>, cost: Cost, budget: u64, now: u64) {
         let units = scaled(three(cost), self.share);
-        let asked = Asked::new(&self.rules, subject, &units, budget > 0);
-        let Accounts { rules, job, runner, project, listener, global, .. } = self.find(&asked, now);
+        let asked = Asked::new(&self.rules, subject, kinds(&units, |units| *units > 0), budget > 0);
+        let Accounts { rules, job, runner, project, listener, global, .. } =
+            self.find(&asked, subject.places, now);
         if let Some(job) = job {
             rules.job.give_back(&mut job.states, &units);
             job.spent = job.spent.saturating_sub(narrow(budget));
@@ -198,15 +245,18 @@ struct Asked {
     runner: Option<u64>,
     project: Option<u64>,
     listener: u64,
+    /// Whether the listener's limits are asked: its states are there from the start or never.
+    has_listener: bool,
 }
 
 impl Asked {
-    fn new(rules: &Rules, subject: &Subject, units: &Three, budget: bool) -> Self {
+    fn new(rules: &Rules, subject: &Subject<'_>, kinds: u8, budget: bool) -> Self {
         Self {
-            job: subject.job.filter(|_| budget || rules.job.ask_for(units)),
-            runner: Some(subject.runner).filter(|_| rules.runner.ask_for(units)),
-            project: subject.project.filter(|_| rules.project.ask_for(units)),
+            job: subject.job.filter(|_| budget || rules.job.ask_for(kinds)),
+            runner: Some(subject.runner).filter(|_| rules.runner.ask_for(kinds)),
+            project: subject.project.filter(|_| rules.project.ask_for(kinds)),
             listener: subject.listener,
+            has_listener: rules.listener.ask_for(kinds),
         }
     }
 }
@@ -230,6 +280,45 @@ impl Accounts<'_> {
             || self.project.is_some() != asked.project.is_some()
     }
 
+    /// Takes a cost if all levels hold it; `false`: nothing was touched.
+    ///
+    /// Each state is written once and kept apart once, number by number: copies of whole states in between would be read in
+    /// larger pieces than they were just written, and would have to wait for that.
+    fn pass(self, asked: &Asked, units: &Three, budget: bool, now: u64) -> bool {
+        if self.lack(asked) || (self.listener.is_none() && asked.has_listener) {
+            return false;
+        }
+        let Self { rules, mut job, mut runner, mut project, mut listener, global, .. } = self;
+        let mut before = [[0; 3]; 5];
+        let [of_job, of_runner, of_project, of_listener, of_global] = &mut before;
+        let mut all = rules.global.take_held(global, units, now, of_global);
+        if let Some(listener) = &mut listener {
+            all &= rules.listener.take_held(listener, units, now, of_listener);
+        }
+        if let Some(project) = &mut project {
+            all &= rules.project.take_held(project, units, now, of_project);
+        }
+        if let Some(runner) = &mut runner {
+            all &= rules.runner.take_held(runner, units, now, of_runner);
+        }
+        if let Some(job) = &mut job {
+            all &= rules.job.take_held(&mut job.states, units, now, of_job);
+            let [_, spans, _] = *units;
+            if all && budget {
+                all = job.spend_whole(spans, rules.max_spans_per_job);
+            }
+        }
+        if !all {
+            let states = [job.map(|job| &mut job.states), runner, project, listener, Some(global)];
+            for ((rules, states), before) in rules.levels().into_iter().zip(states).zip(&before) {
+                if let Some(states) = states {
+                    rules.undo(states, units, before);
+                }
+            }
+        }
+        all
+    }
+
     /// Every level is asked, also after one refused: the sender hears the longest wait. A refused charge leaves no trace; a
     /// budget that grants less than all that is wanted refuses nothing.
     fn charge(self, inquiry: &mut Inquiry, budget: bool, wanted: u64) -> u64 {
@@ -251,7 +340,7 @@ impl Accounts<'_> {
                 inquiry.ask(rules, states);
             }
         }
-        if inquiry.decision != Decision::Taken {
+        if inquiry.refusal.is_some() {
             if let (Some(job), Some(before)) = (job, job_before) {
                 *job = before;
             }

@@ -8,7 +8,7 @@ use crate::metrics::{LimitCounts, Metrics};
 
 use super::{
     Limit, Subject,
-    rules::{Inquiry, Limits, Rules, bit},
+    rules::{Inquiry, Limits, Rules, bit, kinds},
 };
 
 /// Which units a charge costs, which levels its subject has, and whether its job's budget was asked: three bits, two and
@@ -54,20 +54,27 @@ impl Tally {
     }
 
     /// Counts what the limits said to one charge.
-    pub(super) fn add(&mut self, subject: &Subject, inquiry: &Inquiry) {
+    pub(super) fn add(&mut self, subject: &Subject<'_>, inquiry: &Inquiry) {
         if inquiry.refused | inquiry.would_refuse != 0 {
             return self.counters.add(inquiry);
         }
-        let units = inquiry.units.map(|units| units > 0);
-        let [requests, spans, bytes] = units.map(usize::from);
-        let (job, project) = (usize::from(subject.job.is_some()), usize::from(subject.project.is_some()));
-        let budget = usize::from(inquiry.allowed & bit(Limit::JobSpanBudget) != 0);
-        let kind = requests | (spans << 1) | (bytes << 2) | (job << 3) | (project << 4) | (budget << 5);
+        let kind = kind(
+            subject,
+            kinds(&inquiry.units, |units| *units > 0),
+            inquiry.allowed & bit(Limit::JobSpanBudget) != 0,
+        );
         match self.kinds.get_mut(kind) {
             Some((count, limits)) if *limits == inquiry.allowed => *count = count.saturating_add(1),
             // A listener that was not there at the start has no state that could be asked.
             _ => self.counters.add(inquiry),
         }
+    }
+
+    /// Counts a charge that passed all limits that its kind meets; returns which those are.
+    pub(super) fn pass(&mut self, kind: usize) -> Limits {
+        let Some((count, limits)) = self.kinds.get_mut(kind) else { return 0 };
+        *count = count.saturating_add(1);
+        *limits
     }
 
     /// Hands over all that was counted since the last time.
@@ -79,6 +86,12 @@ impl Tally {
             }
         }
     }
+}
+
+/// The number of a kind of charge: which units it costs (a bit for each), whether its job's budget is asked.
+pub(super) fn kind(subject: &Subject<'_>, units: u8, budget: bool) -> usize {
+    let (job, project) = (usize::from(subject.job.is_some()), usize::from(subject.project.is_some()));
+    usize::from(units) | (job << 3) | (project << 4) | (usize::from(budget) << 5)
 }
 
 /// Whoever charges under a configuration that is no longer in force is counted too.

@@ -1,6 +1,8 @@
 //! What one request has taken from its limits, and its way back. It decides when a charge is given
 //! back, never how much there is.
 
+use tokio::time::Instant;
+
 use crate::limit::{Cost, Decision, LimitStore, Subject};
 
 use super::rejection::Rejection;
@@ -10,47 +12,57 @@ use super::rejection::Rejection;
 #[derive(Debug)]
 pub(super) struct Charge<'a> {
     store: &'a dyn LimitStore,
-    subject: Subject,
+    subject: Subject<'a>,
     cost: Cost,
     budget: u64,
+    /// When something was taken last.
+    at: Instant,
 }
 
 impl<'a> Charge<'a> {
     /// Nothing taken yet.
-    pub(super) fn new(store: &'a dyn LimitStore, subject: Subject) -> Self {
-        Self { store, subject, cost: Cost::default(), budget: 0 }
+    pub(super) fn new(store: &'a dyn LimitStore, subject: Subject<'a>, at: Instant) -> Self {
+        Self { store, subject, cost: Cost::default(), budget: 0, at }
     }
 
-    /// Takes more, all of it or nothing.
-    pub(super) async fn take(&mut self, cost: Cost) -> Result<(), Rejection> {
+    /// Takes more, all of it or nothing, at the present time.
+    pub(super) async fn take(&mut self, cost: Cost, now: Instant) -> Result<(), Rejection> {
         if cost == Cost::default() {
             return Ok(());
         }
-        match self.store.take(self.subject, cost).await {
+        self.at = now;
+        match self.store.take(&self.subject, cost, now.into_std()).await {
             Decision::Taken => {
                 self.add(cost);
                 Ok(())
             }
-            Decision::Refused(refusal) => Err(Rejection::Limited(refusal)),
+            Decision::Refused(refusal) => Err(Rejection::Limited(*refusal)),
         }
     }
 
     /// Takes `bytes` in place of the `known` ones that were taken before there was more to know, as one
     /// cost: a limit that lets a long body pass as a whole need not let its parts pass one by one.
     /// Refused, the known ones stay taken.
-    pub(super) async fn exchange_bytes(&mut self, known: Cost, all: Cost) -> Result<(), Rejection> {
-        self.store.give_back(self.subject, known, 0);
+    pub(super) async fn exchange_bytes(
+        &mut self,
+        known: Cost,
+        all: Cost,
+        now: Instant,
+    ) -> Result<(), Rejection> {
+        self.store.give_back(&self.subject, known, 0, now.into_std());
         self.cost.bytes = self.cost.bytes.saturating_sub(known.bytes);
-        let outcome = self.take(all).await;
+        let outcome = self.take(all, now).await;
         if outcome.is_err() {
-            self.take(known).await?;
+            self.take(known, now).await?;
         }
         outcome
     }
 
     /// Takes more, of its spans as many as the job's budget has left, and says how many.
-    pub(super) async fn take_spans(&mut self, cost: Cost) -> Result<u64, Rejection> {
-        let granted = self.store.take_spans(self.subject, cost).await.map_err(Rejection::Limited)?;
+    pub(super) async fn take_spans(&mut self, cost: Cost, now: Instant) -> Result<u64, Rejection> {
+        self.at = now;
+        let taken = self.store.take_spans(&self.subject, cost, now.into_std()).await;
+        let granted = taken.map_err(|refusal| Rejection::Limited(*refusal))?;
         self.budget = self.budget.saturating_add(granted);
         self.add(Cost { spans: granted, ..cost });
         Ok(granted)
@@ -94,7 +106,7 @@ impl Deferred {
 impl Drop for Charge<'_> {
     fn drop(&mut self) {
         if self.cost != Cost::default() || self.budget > 0 {
-            self.store.give_back(self.subject, self.cost, self.budget);
+            self.store.give_back(&self.subject, self.cost, self.budget, self.at.into_std());
         }
     }
 }

@@ -104,7 +104,7 @@ pub(super) struct Admitted<'a> {
     arrival: &'a Arrival<'a>,
     pub(super) route: Route,
     pub(super) deadline: Instant,
-    identity: Arc<Identity>,
+    identity: &'a Identity,
     pub(super) charge: Charge<'a>,
 }
 
@@ -135,11 +135,13 @@ impl Gateway {
         arrival.peer.admit();
         notes.client = trust::name(&identity);
         let subject = Subject::new(arrival.rules.key, &identity);
-        let charge = Charge::new(&*self.limits, subject);
-        let mut admitted = Admitted { arrival, route, deadline, identity, charge };
-        admitted.charge.take(Cost { requests: 1, ..Cost::default() }).await?;
+        // The verdict may have taken its time.
+        let now = Instant::now();
+        let charge = Charge::new(&*self.limits, subject, now);
+        let mut admitted = Admitted { arrival, route, deadline, identity: &identity, charge };
+        admitted.charge.take(Cost { requests: 1, ..Cost::default() }, now).await?;
 
-        let (payload, departure) = match self.take_in(&mut admitted, body, notes).await {
+        let (payload, departure) = match self.take_in(&mut admitted, body, now, notes).await {
             Ok(taken) => taken,
             Err(rejection) => {
                 if rejection.keeps_intake() {
@@ -246,37 +248,39 @@ impl Gateway {
         &self,
         admitted: &mut Admitted<'_>,
         body: &mut Incoming,
+        began: Instant,
         notes: &mut Notes,
     ) -> Result<(Payload, Departure), Rejection> {
-        let payload = Payload::read(self, admitted, body, notes).await?;
+        let payload = Payload::read(self, admitted, body, began, notes).await?;
+        let now = payload.at;
         let route = admitted.route;
 
-        let policy = self.policy(route.signal, &admitted.identity);
+        let policy = self.policy(route.signal, admitted.identity);
         let inspection = match self.inspect(admitted, &payload, policy.max_item_size, notes) {
             Ok(inspection) => inspection,
             Err(rejection) => {
-                admitted.charge.take(payload.due).await?;
+                admitted.charge.take(payload.due, now).await?;
                 return Err(rejection);
             }
         };
         let mut granted = inspection.items.saturating_sub(inspection.oversize);
         if route.signal.limits_items() {
             // The budget comes first: only what it grants is charged to the rates.
-            let taken = admitted.charge.take_spans(Cost { spans: granted, ..payload.due }).await;
+            let taken = admitted.charge.take_spans(Cost { spans: granted, ..payload.due }, now).await;
             if let Err(Rejection::Limited(refusal)) = &taken
                 && refusal.limit.unit() != Unit::Bytes
             {
                 // The spans were too many, but their bytes have come.
-                drop(admitted.charge.take(payload.due).await);
+                drop(admitted.charge.take(payload.due, now).await);
             }
             granted = taken?;
         } else {
-            admitted.charge.take(payload.due).await?;
+            admitted.charge.take(payload.due, now).await?;
         }
 
         let departure = match self.settings.attributes {
             AttributesMode::Inject => {
-                self.rewrite((route, &policy), &payload, &admitted.identity, granted, notes)?
+                self.rewrite((route, &policy), &payload, admitted.identity, granted, notes)?
             }
             AttributesMode::Transparent => Self::pass_on(&payload, &inspection, granted, notes)?,
         };
@@ -306,7 +310,7 @@ impl Gateway {
         if inspection.foreign > 0 && self.settings.trace_id == Mode::Enforce {
             return Err(Rejection::ForeignTrace(signal));
         }
-        trust::check(&admitted.identity, signal, &payload.message)?;
+        trust::check(admitted.identity, signal, &payload.message)?;
         Ok(inspection)
     }
 

@@ -78,6 +78,8 @@ pub(super) struct Payload {
     pub(super) wire: Option<(Bytes, Encoding)>,
     /// What is still to be charged, whatever becomes of the message.
     pub(super) due: Cost,
+    /// When its last byte was there.
+    pub(super) at: Instant,
     /// Holds the body's share of memory until the collector has answered.
     _permit: Permit,
 }
@@ -89,11 +91,12 @@ impl Payload {
         gateway: &Gateway,
         admitted: &mut Admitted<'_>,
         body: &mut Incoming,
+        began: Instant,
         notes: &mut Notes,
     ) -> Result<Self, Rejection> {
         let Admitted { route, deadline, charge, .. } = admitted;
         let deadline = *deadline;
-        let body_end = Instant::now().checked_add(gateway.settings.body_timeout).unwrap_or(deadline);
+        let body_end = began.checked_add(gateway.settings.body_timeout).unwrap_or(deadline);
         let mut received = 0;
         let collected = body::collect(
             body,
@@ -103,11 +106,12 @@ impl Payload {
             &mut received,
         )
         .await;
+        let at = Instant::now();
         let collected = match collected {
             Ok(collected) => collected,
             Err(error) => {
                 // What came in vain was held all the same; the limits may say no, the answer is another one.
-                drop(charge.take(bytes_of(received)).await);
+                drop(charge.take(bytes_of(received), at).await);
                 return Err(Rejection::Body(error));
             }
         };
@@ -120,7 +124,7 @@ impl Payload {
             && matches!(unwrapped, Ok((_, Encoding::Identity)));
         let due = if is_short { bytes_of(wire_len) } else { Cost::default() };
         if !is_short {
-            charge.take(bytes_of(wire_len)).await?;
+            charge.take(bytes_of(wire_len), at).await?;
         }
         let (wire, encoding) = unwrapped?;
         let is_compressed = encoding != Encoding::Identity;
@@ -135,7 +139,8 @@ impl Payload {
         })?;
         if is_compressed {
             permit.grow(inflated.len()).map_err(Rejection::Body)?;
-            charge.exchange_bytes(bytes_of(wire_len), bytes_of(inflated.len().max(wire_len))).await?;
+            let all = bytes_of(inflated.len().max(wire_len));
+            charge.exchange_bytes(bytes_of(wire_len), all, at).await?;
         }
         if route.protocol == Protocol::HttpJson {
             let mut scratch = gateway.in_flight.permit();
@@ -143,8 +148,8 @@ impl Payload {
             let message = aside(inflated.len() >= LONG_JSON, || json::to_protobuf(route.signal, &inflated))
                 .map_err(|error| Rejection::Malformed(error.to_string()))?;
             permit.grow(message.len()).map_err(Rejection::Body)?;
-            return Ok(Self { message: message.into(), wire: None, due, _permit: permit });
+            return Ok(Self { message: message.into(), wire: None, due, at, _permit: permit });
         }
-        Ok(Self { message: inflated, wire: Some((wire, encoding)), due, _permit: permit })
+        Ok(Self { message: inflated, wire: Some((wire, encoding)), due, at, _permit: permit })
     }
 }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 use super::{
-    Claims, Identity,
+    Claims, Identity, Places,
     attributes::{self, Facts, Verified},
     credentials::{Credentials, Digester},
 };
@@ -100,7 +100,8 @@ impl IdentityPolicy {
         let stamp = self.stamp(&claims, &self.service_name, true, &[]);
         let (trace_id, job_key) = (Some(trace_id), Some(job_key));
         let (claims, runner_key) = (self.kept(claims), credentials.runner_key());
-        Identity { trace_id, claims, job_key, project_key, runner_key, stamp, trusted: None }
+        let places = Places::default();
+        Identity { trace_id, claims, job_key, project_key, runner_key, places, stamp, trusted: None }
     }
 
     /// What is written of a sender with these facts, for an operator's eyes.
@@ -132,7 +133,8 @@ impl IdentityPolicy {
         let runner_key = digester.key(&[b"subject", issuer.as_bytes(), subject.as_bytes()]);
         let stamp = self.stamp(&claims, service_name.unwrap_or(&self.service_name), is_job, &attributes);
         let claims = self.kept(claims);
-        Identity { trace_id, claims, job_key, project_key, runner_key, stamp, trusted: None }
+        let places = Places::default();
+        Identity { trace_id, claims, job_key, project_key, runner_key, places, stamp, trusted: None }
     }
 
     fn kept(&self, claims: Claims) -> Option<Box<Claims>> {

@@ -24,7 +24,12 @@ mod signer;
 mod timestamp;
 pub mod trusted;
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{Arc, atomic::AtomicU32},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
@@ -254,8 +259,22 @@ pub struct Identity {
     job_key: Option<u64>,
     project_key: Option<u64>,
     runner_key: u64,
+    /// Beside the keys: a cache line brings both.
+    places: Places,
     stamp: Stamp,
     trusted: Option<Box<Trusted>>,
+}
+
+/// Where the states that are kept by an identity's keys were found last: of its job, its runner and its project. A hint,
+/// written by whoever keeps them and for its eyes only, which saves it the search; what it finds there may be another's.
+#[derive(Debug)]
+pub struct Places(pub [AtomicU32; 3]);
+
+impl Default for Places {
+    /// Nowhere yet.
+    fn default() -> Self {
+        Self([const { AtomicU32::new(u32::MAX) }; 3])
+    }
 }
 
 /// The facts about a job that an authority may know, each absent when it was not told.
@@ -321,6 +340,12 @@ impl Identity {
         self.runner_key
     }
 
+    /// Where the states that are kept by its keys were found last.
+    #[must_use]
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
     /// How much memory it takes, in bytes: itself behind an `Arc`, and what it holds elsewhere. Allocators
     /// round up, and each allocation has a head of its own.
     #[must_use]
@@ -363,7 +388,7 @@ impl fmt::Debug for Identity {
 pub(crate) mod testing {
     use std::sync::Arc;
 
-    use super::Identity;
+    use super::{Identity, Places};
     use crate::otlp::{TraceId, rewrite::Stamp};
 
     /// An identity that no authority proved, for the tests of what stands behind `validate`.
@@ -375,6 +400,7 @@ pub(crate) mod testing {
             job_key: Some(job_key),
             project_key: None,
             runner_key,
+            places: Places::default(),
             stamp,
             trusted: None,
         })

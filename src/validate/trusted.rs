@@ -11,7 +11,7 @@ use crate::{
 };
 
 use super::{
-    Allowed, Identity, Question, Undetermined, Validator, Verdict,
+    Allowed, Identity, Places, Question, Undetermined, Validator, Verdict,
     cache_control::Stale,
     credentials::{Digester, Sender},
 };
@@ -50,6 +50,7 @@ impl Trusted {
             job_key: None,
             project_key: None,
             runner_key: digester.key(&[kind.as_bytes(), name.as_bytes()]),
+            places: Places::default(),
             stamp: Stamp::default(),
             trusted: Some(Box::new(Self {
                 name: name.into(),

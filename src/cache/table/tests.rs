@@ -1,13 +1,15 @@
 //! Bounds, in number and in weight, and who has to go when one is passed.
 
 use std::{
-    collections::{HashMap, HashSet},
     hash::RandomState,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
-use super::{Slot, Table};
+use super::Table;
 
 const SECOND: u64 = 1_000_000_000;
 const MINUTE: Duration = Duration::from_mins(1);
@@ -111,8 +113,8 @@ fn the_idle_are_forgotten_in_time() {
         assert_eq!(table.len(), if second <= 60 { 1_000 } else { 1 });
     }
     assert_eq!(table.with_existing(&7, 120 * SECOND, |value| *value), Some(7));
-    let room: usize = table.shards.iter().map(|shard| super::lock(shard).slots.capacity()).sum();
-    assert!(room < 50, "{room}");
+    let room: usize = table.shards.iter().map(|shard| super::lock(shard).slots.bytes()).sum();
+    assert!(room < 500, "{room}");
 }
 
 /// Scenario: values are made, changed, replaced, removed and cleared.
@@ -134,17 +136,14 @@ fn values_live_and_die() {
 }
 
 /// Scenario: a million values of 32 bytes, as the limits keep for jobs.
-/// Guarantees: places of the hash maps, filled or not, with a byte of control each, take at most 60 MiB.
+/// Guarantees: rows and indices, filled or not, take at most 60 MiB.
 #[test]
 fn a_million_small_values_fit_in_60_mib() {
     let table = Table::<u64, [u64; 4]>::new(1_000_000, MINUTE);
     for key in 0..1_000_000 {
         table.insert(key, 0, [key; 4], 0);
     }
-    // hashbrown: a power of two of places, of which 7 in 8 may be filled.
-    let places = |map: &HashMap<u64, Slot<[u64; 4]>, RandomState>| map.capacity() / 7 * 8;
-    let places: usize = table.shards.iter().map(|shard| places(&super::lock(shard).slots)).sum();
-    let bytes = places * (size_of::<(u64, Slot<[u64; 4]>)>() + 1);
+    let bytes: usize = table.shards.iter().map(|shard| super::lock(shard).slots.bytes()).sum();
     assert!(bytes <= 60 << 20, "{} MiB", bytes >> 20);
 }
 
@@ -157,8 +156,9 @@ fn places_are_given_back() {
     let check = || {
         for shard in &table.shards {
             let slots = &super::lock(shard).slots;
-            let needed = HashSet::<u64>::with_capacity(slots.len()).capacity();
-            assert!(slots.capacity() <= needed, "{} places for {}", slots.capacity(), slots.len());
+            let needed =
+                slots.len() * Table::<u64, u64>::PLACE + super::Slots::<u64, u64, RandomState>::EMPTY;
+            assert!(slots.bytes() <= needed, "{} bytes for {} values", slots.bytes(), slots.len());
         }
     };
     for key in 0..25_000 {
@@ -212,4 +212,36 @@ fn a_value_too_heavy_for_the_table_is_not_kept() {
     table.insert(4, SECOND, (), 1_000);
     assert_eq!((table.len(), table.weight()), (1, 1_000));
     assert_eq!(table.with_existing(&4, SECOND, |()| ()), Some(()));
+}
+
+/// Scenario: values are looked for with every hint there may be: none, the right one, that of another key, of one that moved,
+/// and one beyond the end; for a key that is there and one that is not.
+/// Guarantees: the key's own value or none, and a hint that is right from then on.
+#[test]
+fn a_hint_is_never_trusted() {
+    let mut table = Table::<u64, u64>::new(50, MINUTE);
+    for key in 0..50 {
+        table.insert(key, 0, key * 10, 0);
+    }
+    table.remove(&0);
+    let nowhere = u32::MAX;
+    for hint in (0..60).chain([nowhere]) {
+        for key in 0..60 {
+            let place = AtomicU32::new(hint);
+            let value = table.get_mut(&key, &place, SECOND).copied();
+            assert_eq!(value, (1..50).contains(&key).then_some(key * 10), "{key} at {hint}");
+            let found = place.load(Ordering::Relaxed);
+            if value.is_some() {
+                assert_eq!(table.get_mut(&key, &place, SECOND).copied(), value);
+                assert_eq!(place.load(Ordering::Relaxed), found);
+            } else {
+                assert_eq!(found, hint);
+            }
+        }
+    }
+    for second in 0..100 {
+        table.get_mut(&7, &AtomicU32::new(nowhere), second * SECOND);
+        table.sweep(second * SECOND);
+    }
+    assert_eq!((table.len(), table.get_mut(&7, &AtomicU32::new(3), 100 * SECOND).copied()), (1, Some(70)));
 }

@@ -164,6 +164,33 @@ fn governor_says_the_same() {
 }
 
 proptest! {
+    /// Scenario: any rate and burst, from nothing to more than can be told, and any costs at any times, taken the short
+    /// way and the long one.
+    /// Guarantees: the short one takes just what the long one takes out of the bucket, and makes no debts.
+    #[test]
+    fn both_ways_take_the_same(
+        rate in prop_oneof![0_u64..10, 0_u64..10_000_000_000, Just(u64::MAX)],
+        burst in prop_oneof![0_u64..10, 0_u64..3_000_000_000_000, Just(u64::MAX)],
+        costs in prop::collection::vec((prop_oneof![1_u64..100, 1_u64..10_000_000, any::<u64>()], 0..SECOND), 1..20),
+    ) {
+        let bucket = per_second(rate, burst);
+        let (mut state, mut now) = (0, 0);
+        for (units, later) in costs {
+            now += later;
+            let (mut short, mut long) = (state, state);
+            let word = bucket.take(&mut long, units, now);
+            let held = bucket.take_held(&mut short, units, now);
+            let is_debt = long.saturating_sub(now) > bucket.capacity();
+            // Of times of years the short way knows nothing.
+            let is_short = units <= bucket.burst && bucket.nanos_of(units) < super::MAX_BURST_NANOS;
+            prop_assert_eq!(held, word == Word::Taken && !is_debt && is_short);
+            if held {
+                prop_assert_eq!(short, long);
+            }
+            state = long;
+        }
+    }
+
     /// Scenario: any rate takes any costs at any times, and one charge is given back at once.
     /// Guarantees: the state is exactly as if that charge had not been.
     #[test]

@@ -2,23 +2,28 @@
 
 mod hierarchy;
 mod shared;
+mod ways;
 
-use std::time::Duration;
+use std::{
+    ops::Deref,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use governor::clock::FakeRelativeClock;
+use governor::clock::{Clock as _, FakeRelativeClock};
 
 use super::Local;
 use crate::{
     config::{Config, Limits, Mode, PerJob, PerRunner, Traces, units::ByteSize},
     limit::{
-        Cost, Decision, Limit, LimitStore, Refusal, Subject,
+        Answer, Cost, Decision, Entry, Ledger, Limit, LimitStore as _, Refusal, Subject,
         keyed::Keyed,
         states::{JOB_IDLE, WIDE_IDLE},
     },
     metrics::Metrics,
 };
 
-const SUBJECT: Subject = subject(1, 2);
+const SUBJECT: Subject<'static> = subject(1, 2);
 const REQUEST: Cost = Cost { requests: 1, spans: 0, bytes: 0 };
 
 /// 100 requests/s per runner; per job 10 requests/s, 100 spans/s and 1,000 bytes/s; bursts of two seconds.
@@ -38,8 +43,8 @@ fn limits() -> Limits {
 }
 
 /// A job of no project on no listener.
-const fn subject(runner: u64, job: u64) -> Subject {
-    Subject { listener: 0, project: None, runner, job: Some(job) }
+const fn subject(runner: u64, job: u64) -> Subject<'static> {
+    Subject { listener: 0, project: None, runner, job: Some(job), places: None }
 }
 
 fn config(limits: &Limits, max_spans_per_job: u64) -> Config {
@@ -47,17 +52,59 @@ fn config(limits: &Limits, max_spans_per_job: u64) -> Config {
     Config { limits: limits.clone(), traces, ..Config::default() }
 }
 
-fn local(limits: &Limits) -> (Local<FakeRelativeClock>, FakeRelativeClock) {
+/// Limits under a clock that the test moves.
+struct Timed {
+    local: Local,
+    clock: FakeRelativeClock,
+    epoch: Instant,
+}
+
+impl Timed {
+    fn new(config: &Config, metrics: &Metrics, clock: FakeRelativeClock) -> Self {
+        let local = Local::new(config, metrics);
+        Self { epoch: local.epoch, local, clock }
+    }
+
+    fn with_ledger(self, ledger: Arc<dyn Ledger>) -> Self {
+        Self { local: self.local.with_ledger(ledger), ..self }
+    }
+
+    fn now(&self) -> Instant {
+        self.epoch.checked_add(self.clock.now().into()).unwrap()
+    }
+
+    fn take(&self, subject: Subject<'_>, cost: Cost) -> Answer<'_, Decision> {
+        self.local.take(&subject, cost, self.now())
+    }
+
+    fn take_spans(&self, subject: Subject<'_>, cost: Cost) -> Answer<'_, Result<u64, Box<Refusal>>> {
+        self.local.take_spans(&subject, cost, self.now())
+    }
+
+    fn give_back(&self, subject: Subject<'_>, cost: Cost, budget: u64) {
+        self.local.give_back(&subject, cost, budget, self.now());
+    }
+
+    fn follow(&self, entry: Entry, ahead: u64) {
+        self.local.follow(entry, ahead, self.now());
+    }
+}
+
+impl Deref for Timed {
+    type Target = Local;
+
+    fn deref(&self) -> &Local {
+        &self.local
+    }
+}
+
+fn local(limits: &Limits) -> (Timed, FakeRelativeClock) {
     let clock = FakeRelativeClock::default();
-    (Local::with_clock(&config(limits, 1_000), &Metrics::new(), clock.clone()), clock)
+    (Timed::new(&config(limits, 1_000), &Metrics::new(), clock.clone()), clock)
 }
 
 /// `take` is ready at once: the state is in this process.
-fn take<C>(local: &Local<C>, subject: Subject, cost: Cost) -> Decision
-where
-    Local<C>: LimitStore,
-    C: governor::clock::Clock,
-{
+fn take(local: &Timed, subject: Subject<'_>, cost: Cost) -> Decision {
     futures_util::FutureExt::now_or_never(local.take(subject, cost)).unwrap()
 }
 
@@ -71,24 +118,20 @@ fn unhurried(limits: Limits) -> Limits {
 }
 
 /// What is granted, where no rate refuses it.
-fn budget(local: &Local<FakeRelativeClock>, subject: Subject, wanted: u64) -> u64 {
+fn budget(local: &Timed, subject: Subject<'_>, wanted: u64) -> u64 {
     futures_util::FutureExt::now_or_never(local.take_spans(subject, spans(wanted))).unwrap().unwrap()
 }
 
 /// Who refuses for how many milliseconds; `None`: nobody.
-fn refusal<C>(local: &Local<C>, subject: Subject, cost: Cost) -> Option<(Limit, u128)>
-where
-    Local<C>: LimitStore,
-    C: governor::clock::Clock,
-{
+fn refusal(local: &Timed, subject: Subject<'_>, cost: Cost) -> Option<(Limit, u128)> {
     match take(local, subject, cost) {
         Decision::Taken => None,
-        Decision::Refused(Refusal { limit, retry_after, .. }) => Some((limit, retry_after.as_millis())),
+        Decision::Refused(refusal) => Some((refusal.limit, refusal.retry_after.as_millis())),
     }
 }
 
 /// How often a cost passes at this moment.
-fn passes(local: &Local<FakeRelativeClock>, subject: Subject, cost: Cost) -> u64 {
+fn passes(local: &Timed, subject: Subject<'_>, cost: Cost) -> u64 {
     (0..10_000).take_while(|_| take(local, subject, cost) == Decision::Taken).count() as u64
 }
 
@@ -194,7 +237,7 @@ fn what_is_given_back_can_be_taken_again() {
 }
 
 /// What a limit said so far: allowed, refused, would have refused.
-fn said(local: &Local<FakeRelativeClock>, metrics: &Metrics, limit: Limit) -> [u64; 3] {
+fn said(local: &Timed, metrics: &Metrics, limit: Limit) -> [u64; 3] {
     local.record();
     let text = metrics.render();
     ["allowed", "refused", "would_refuse"].map(|decision| {
@@ -210,7 +253,7 @@ fn shadow_only_counts() {
     let mut shadow = limits();
     shadow.per_job.mode = Mode::Shadow;
     let (clock, metrics) = (FakeRelativeClock::default(), Metrics::new());
-    let both = Local::with_clock(&config(&shadow, 1_000), &metrics, clock.clone());
+    let both = Timed::new(&config(&shadow, 1_000), &metrics, clock.clone());
     assert_eq!(passes(&both, SUBJECT, REQUEST), 200);
     assert_eq!(said(&both, &metrics, Limit::RunnerRequests), [200, 1, 0]);
     // The runner's refusal left the job's shadow as it was, too.
@@ -222,7 +265,7 @@ fn shadow_only_counts() {
 
     shadow.per_job.mode = Mode::Off;
     let metrics = Metrics::new();
-    let off = Local::with_clock(&config(&shadow, 1_000), &metrics, clock);
+    let off = Timed::new(&config(&shadow, 1_000), &metrics, clock);
     let cost = Cost { requests: 1, spans: 1_000_000, bytes: 1_000_000 };
     assert_eq!(take(&off, SUBJECT, cost), Decision::Taken);
     assert_eq!(said(&off, &metrics, Limit::RunnerRequests), [1, 0, 0]);
@@ -330,7 +373,7 @@ fn threads_share_a_budget_exactly() {
 #[test]
 fn spans_are_taken_from_budget_and_rates_at_once() {
     let metrics = Metrics::new();
-    let local = Local::with_clock(&config(&limits(), 150), &metrics, FakeRelativeClock::default());
+    let local = Timed::new(&config(&limits(), 150), &metrics, FakeRelativeClock::default());
     let take = |spans, bytes| {
         let cost = Cost { requests: 0, spans, bytes };
         let answer = futures_util::FutureExt::now_or_never(local.take_spans(SUBJECT, cost)).unwrap();

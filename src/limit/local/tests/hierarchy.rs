@@ -5,17 +5,15 @@ use std::time::Duration;
 use governor::clock::FakeRelativeClock;
 use proptest::prelude::*;
 
-use super::{REQUEST, SUBJECT, budget, config, limits, local, passes, refusal, said, spread, take};
+use super::{REQUEST, SUBJECT, Timed, budget, config, limits, local, passes, refusal, said, spread, take};
 use crate::{
     config::{Config, LevelRates, Limits, Listener, Mode, PerJob, PerRunner, units::ByteSize},
-    limit::{
-        Cost, Decision, Limit, LimitStore as _, Refusal, Subject, keyed::Keyed, listener_key, local::Local,
-    },
+    limit::{Cost, Decision, Limit, Refusal, Subject, keyed::Keyed, listener_key},
     metrics::Metrics,
 };
 
 /// The five levels with these rates, each as its config has it.
-fn set(limits: &mut Limits, level: usize, [requests, spans, bytes]: [u32; 3], burst: Duration) {
+pub(super) fn set(limits: &mut Limits, level: usize, [requests, spans, bytes]: [u32; 3], burst: Duration) {
     let rates = LevelRates {
         requests_per_second: requests,
         spans_per_second: spans,
@@ -37,20 +35,20 @@ fn set(limits: &mut Limits, level: usize, [requests, spans, bytes]: [u32; 3], bu
 }
 
 /// No rate at all.
-fn none() -> Limits {
+pub(super) fn none() -> Limits {
     let mut limits = Limits::default();
     (0..5).for_each(|level| set(&mut limits, level, [0; 3], Duration::from_secs(1)));
     limits
 }
 
-fn with_listeners(limits: &Limits) -> Config {
+pub(super) fn with_listeners(limits: &Limits) -> Config {
     let listeners = ["a", "b"].map(|name| Listener { name: name.into(), ..Listener::default() });
     Config { listeners: listeners.into(), ..config(limits, 1_000) }
 }
 
-fn hierarchy(limits: &Limits) -> (Local<FakeRelativeClock>, FakeRelativeClock) {
+fn hierarchy(limits: &Limits) -> (Timed, FakeRelativeClock) {
     let clock = FakeRelativeClock::default();
-    (Local::with_clock(&with_listeners(limits), &Metrics::new(), clock.clone()), clock)
+    (Timed::new(&with_listeners(limits), &Metrics::new(), clock.clone()), clock)
 }
 
 const UNITS: [Cost; 3] =
@@ -76,16 +74,17 @@ fn each_level_is_shared_by_its_own() {
                     project: Some(key(2)),
                     runner: key(1),
                     job: Some(key(0)),
+                    places: None,
                 }
             };
             let shared = std::array::from_fn(|other| other == level);
             let (local, _clock) = hierarchy(&limits);
             let got = [1, 2].map(|id| passes(&local, subject(shared, id), cost));
             assert_eq!(got, [5, 0], "level {level}, unit {unit}");
-            let Decision::Refused(Refusal { limit, quota, .. }) = take(&local, subject(shared, 2), cost)
-            else {
+            let Decision::Refused(refusal) = take(&local, subject(shared, 2), cost) else {
                 panic!("not refused")
             };
+            let Refusal { limit, quota, .. } = *refusal;
             assert_eq!(limit, Limit::ALL[level * 3 + unit]);
             assert_eq!((quota.units, quota.left, quota.window), (5, 0, Duration::from_secs(1)));
 
@@ -104,7 +103,7 @@ fn levels_that_a_sender_is_not_on_do_not_hold() {
     set(&mut limits, 0, [1; 3], Duration::from_secs(1));
     set(&mut limits, 2, [1; 3], Duration::from_secs(1));
     let (local, _clock) = hierarchy(&limits);
-    let nobody = Subject { listener: 0, project: None, runner: 1, job: None };
+    let nobody = Subject { listener: 0, project: None, runner: 1, job: None, places: None };
     assert_eq!(passes(&local, nobody, Cost { requests: 1, spans: 9, bytes: 9 }), 10_000);
     assert_eq!(budget(&local, nobody, 5_000), 5_000);
 }
@@ -133,12 +132,12 @@ fn rates_of_all_levels_are_right_within_one_percent() {
 }
 
 /// All states that a subject's charge could touch.
-fn states(local: &Local<FakeRelativeClock>, subject: Subject) -> Vec<u64> {
-    let now = local.watch.now();
+pub(super) fn states(local: &Timed, subject: Subject<'_>) -> Vec<u64> {
+    let now = local.nanos(local.now());
     let mut states = local.states();
-    let job = states.jobs.get_mut(subject.job.unwrap(), now).map(|job| job.states).unwrap_or_default();
-    let runner = states.runners.get_mut(subject.runner, now).copied().unwrap_or_default();
-    let project = states.projects.get_mut(subject.project.unwrap(), now).copied();
+    let job = states.jobs.search(subject.job.unwrap(), now).map(|job| job.states).unwrap_or_default();
+    let runner = states.runners.search(subject.runner, now).copied().unwrap_or_default();
+    let project = states.projects.search(subject.project.unwrap(), now).copied();
     let own = states.listeners.iter().find(|(key, _)| *key == subject.listener);
     let listener = own.map_or([0; 3], |(_, states)| *states);
     // What lies in the past is as good as a full bucket.
@@ -168,7 +167,7 @@ proptest! {
         for (job, requests, spans, bytes, later, keep) in charges {
             clock.advance(Duration::from_millis(later));
             let subject =
-                Subject { listener: listener_key("b"), project: Some(4), runner: 5, job: Some(job) };
+                Subject { listener: listener_key("b"), project: Some(4), runner: 5, job: Some(job), places: None };
             let cost = Cost { requests, spans, bytes };
             let before = states(&local, subject);
             let taken = take(&local, subject, cost) == Decision::Taken;
@@ -250,7 +249,7 @@ fn every_word_is_counted() {
     let mut limits = none();
     (0..5).for_each(|level| set(&mut limits, level, [10; 3], Duration::from_secs(1)));
     let (clock, metrics) = (FakeRelativeClock::default(), Metrics::new());
-    let local = Local::with_clock(&with_listeners(&limits), &metrics, clock);
+    let local = Timed::new(&with_listeners(&limits), &metrics, clock);
     let subject = Subject { listener: listener_key("a"), project: Some(3), ..SUBJECT };
     for _ in 0..5 {
         take(&local, subject, Cost { requests: 1, spans: 1, bytes: 1 });

@@ -12,10 +12,10 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use governor::clock::FakeRelativeClock;
 
-use super::{REQUEST, SUBJECT, budget, config, limits, passes, refusal, spans, take, unhurried};
+use super::{REQUEST, SUBJECT, Timed, budget, config, limits, passes, refusal, spans, take, unhurried};
 use crate::{
     config::{Limits, Mode},
-    limit::{Cost, Decision, Entry, Ledger, Level, Limit, LimitStore as _, Subject, Unit, local::Local},
+    limit::{Cost, Decision, Entry, Ledger, Level, Limit, Subject, Unit},
     metrics::Metrics,
 };
 
@@ -39,9 +39,9 @@ impl Ledger for Book {
     }
 }
 
-fn shared(limits: &Limits) -> (Local<FakeRelativeClock>, Arc<Book>, FakeRelativeClock) {
+fn shared(limits: &Limits) -> (Timed, Arc<Book>, FakeRelativeClock) {
     let (clock, book) = (FakeRelativeClock::default(), Arc::new(Book::default()));
-    let local = Local::with_clock(&config(limits, 1_000), &Metrics::new(), clock.clone());
+    let local = Timed::new(&config(limits, 1_000), &Metrics::new(), clock.clone());
     let local = local.with_ledger(Arc::clone(&book) as _);
     // Seen for the first time with this.
     let first = local.take(SUBJECT, Cost::default());
@@ -158,7 +158,7 @@ fn a_share_is_a_part_of_everything() {
 async fn the_first_charge_of_a_job_waits() {
     let (local, book, _clock) = {
         let (clock, book) = (FakeRelativeClock::default(), Arc::new(Book::default()));
-        let local = Local::with_clock(&config(&limits(), 1_000), &Metrics::new(), clock.clone());
+        let local = Timed::new(&config(&limits(), 1_000), &Metrics::new(), clock.clone());
         (local.with_ledger(Arc::clone(&book) as _), book, clock)
     };
     let mut first = local.take(SUBJECT, spans(60));

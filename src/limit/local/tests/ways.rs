@@ -1,0 +1,117 @@
+//! The short way of a charge and the long one, side by side.
+
+use std::time::Duration;
+
+use governor::clock::FakeRelativeClock;
+use proptest::prelude::*;
+
+use super::{
+    Timed,
+    hierarchy::{none, set, states, with_listeners},
+    said,
+};
+use crate::{
+    config::{Config, Limits, Mode, Traces},
+    limit::{Cost, Decision, Limit, Subject, listener_key},
+    metrics::Metrics,
+    validate::Places,
+};
+
+/// Limits that know how to go both ways.
+struct Way {
+    local: Timed,
+    metrics: Metrics,
+}
+
+impl Way {
+    fn new(config: &Config, clock: &FakeRelativeClock) -> Self {
+        let metrics = Metrics::new();
+        Self { local: Timed::new(config, &metrics, clock.clone()), metrics }
+    }
+
+    /// What is granted, or which limit refuses for how long.
+    fn usual(&self, subject: Subject<'_>, cost: Cost, budget: bool) -> Result<u64, (Limit, Duration)> {
+        let ready = "the state is in this process";
+        if budget {
+            let taken =
+                futures_util::FutureExt::now_or_never(self.local.take_spans(subject, cost)).expect(ready);
+            return taken.map_err(|refusal| (refusal.limit, refusal.retry_after));
+        }
+        match futures_util::FutureExt::now_or_never(self.local.take(subject, cost)).expect(ready) {
+            Decision::Taken => Ok(cost.spans),
+            Decision::Refused(refusal) => Err((refusal.limit, refusal.retry_after)),
+        }
+    }
+
+    fn long(&self, subject: Subject<'_>, cost: Cost, budget: bool) -> Result<u64, (Limit, Duration)> {
+        let now = self.local.nanos(self.local.now());
+        let taken = self.local.charge_or_refuse(self.local.states(), &subject, cost, budget, now);
+        taken.map_err(|refusal| (refusal.limit, refusal.retry_after))
+    }
+}
+
+fn limits(rates: &[([u32; 3], u8)]) -> Limits {
+    let mut limits = none();
+    for (level, (rates, mode)) in rates.iter().enumerate() {
+        set(&mut limits, level, *rates, Duration::from_secs(1));
+        let mode = [Mode::Enforce, Mode::Shadow, Mode::Off][usize::from(*mode)];
+        match level {
+            0 => limits.per_job.mode = mode,
+            1 => limits.per_runner.mode = mode,
+            2 => limits.per_project.mode = mode,
+            3 => limits.per_listener.mode = mode,
+            _ => limits.global.mode = mode,
+        }
+    }
+    limits
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Scenario: any rates in any mode on any levels, a budget, and a run of charges of any size by three jobs and a sender
+    /// without one, with what each knows of its places; on one side all of them go the long way. Halfway the rates change.
+    /// Guarantees: the same is granted and refused for the same time, every state is the same, and so is every count.
+    #[test]
+    fn both_ways_lead_to_the_same(
+        rates in prop::collection::vec((prop::array::uniform3(0_u32..50), 0_u8..3), 10),
+        charges in prop::collection::vec(
+            (0_u64..4, 0_u32..3, 0_u64..40, 0_u64..60, 0_u64..200, any::<bool>()), 1..60,
+        ),
+    ) {
+        let clock = FakeRelativeClock::default();
+        let config = |rates| {
+            let traces = Traces { max_spans_per_job: 300, ..Traces::default() };
+            Config { traces, ..with_listeners(&limits(rates)) }
+        };
+        let (usual, long) = (Way::new(&config(&rates[..5]), &clock), Way::new(&config(&rates[..5]), &clock));
+        let places: Vec<Places> = (0..4).map(|_| Places::default()).collect();
+        let half = charges.len() / 2;
+        for (turn, (job, requests, spans, bytes, later, budget)) in charges.into_iter().enumerate() {
+            if turn == half {
+                for way in [&usual, &long] {
+                    way.local.reconfigure(&config(&rates[5..]));
+                }
+            }
+            clock.advance(Duration::from_millis(later));
+            let subject = Subject {
+                listener: listener_key(if job == 2 { "a" } else { "b" }),
+                project: (job != 1).then_some(4),
+                runner: job / 2,
+                job: (job < 3).then_some(job),
+                places: None,
+            };
+            let knowing = Subject { places: places.get(usize::try_from(job).unwrap()), ..subject };
+            let cost = Cost { requests, spans, bytes };
+            prop_assert_eq!(usual.usual(knowing, cost, budget), long.long(subject, cost, budget));
+            for job in 0..3 {
+                let all = Subject { project: Some(4), job: Some(job), ..subject };
+                prop_assert_eq!(states(&usual.local, all), states(&long.local, all));
+            }
+        }
+        for limit in Limit::ALL {
+            let counts = [&usual, &long].map(|way| said(&way.local, &way.metrics, *limit));
+            prop_assert_eq!(counts[0], counts[1], "{}", limit.label());
+        }
+    }
+}
