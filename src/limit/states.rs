@@ -21,11 +21,11 @@ use super::{
     tally::{Counters, Tally, kind},
 };
 
-/// Most jobs that state is kept for; a job takes about 60 bytes. At 500 new ones a second, more than come in
+/// Most jobs that state is kept for; a job takes about 55 bytes. At 500 new ones a second, more than come in
 /// the time for which a budget is remembered (16 minutes by default).
 const MAX_JOBS: usize = 800_000;
 
-/// Most runner tokens that state is kept for; one takes about 55 bytes.
+/// Most runner tokens that state is kept for; one takes about 47 bytes.
 const MAX_RUNNERS: usize = 100_000;
 
 /// Most projects that state is kept for.
