@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::{Config, Limits, Mode, Traces},
-    limit::{Cost, Decision, Limit, Subject, listener_key},
+    limit::{Cost, Decision, Limit, Subject, listener_key, states::Job},
     metrics::Metrics,
     validate::Places,
 };
@@ -41,6 +41,14 @@ impl Way {
             Decision::Taken => Ok(cost.spans),
             Decision::Refused(refusal) => Err((refusal.limit, refusal.retry_after)),
         }
+    }
+
+    /// All that is kept of a job; its states in the past are as good as none.
+    fn job(&self, job: u64) -> Option<Job> {
+        let now = self.local.nanos(self.local.now());
+        let mut kept = *self.local.states().jobs.search(job, now)?;
+        kept.states = kept.states.map(|state| state.max(now));
+        Some(kept)
     }
 
     fn long(&self, subject: Subject<'_>, cost: Cost, budget: bool) -> Result<u64, (Limit, Duration)> {
@@ -81,7 +89,7 @@ proptest! {
     ) {
         let clock = FakeRelativeClock::default();
         let config = |rates| {
-            let traces = Traces { max_spans_per_job: 300, ..Traces::default() };
+            let traces = Traces { max_spans_per_job: 60, ..Traces::default() };
             Config { traces, ..with_listeners(&limits(rates)) }
         };
         let (usual, long) = (Way::new(&config(&rates[..5]), &clock), Way::new(&config(&rates[..5]), &clock));
@@ -107,6 +115,7 @@ proptest! {
             for job in 0..3 {
                 let all = Subject { project: Some(4), job: Some(job), ..subject };
                 prop_assert_eq!(states(&usual.local, all), states(&long.local, all));
+                prop_assert_eq!(usual.job(job), long.job(job));
             }
         }
         for limit in Limit::ALL {
