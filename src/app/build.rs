@@ -55,6 +55,8 @@ pub(super) struct Lasting {
     store_files: Vec<Option<Vec<u8>>>,
     failures: Arc<Failures>,
     in_flight: InFlight,
+    /// For connections of senders, as they were at the start.
+    pub(super) places: usize,
     pub(super) overload: Arc<Overload>,
     log_cap: Arc<RateCap>,
 }
@@ -149,6 +151,7 @@ impl Lasting {
             store_files: store_files(config),
             failures: Arc::new(Failures::new(&config.limits.per_client_failures, &metrics)),
             in_flight,
+            places,
             overload: Arc::new(overload),
             log_cap: Arc::new(RateCap::new(LINES_PER_SECOND)),
             metrics,
@@ -180,8 +183,12 @@ pub(super) fn gateway(
     let asked = authority(config, IdentityPolicy::from_config(config), lasting);
     let tls = collector_tls(config);
     let upstream = tls.as_ref().map_err(Clone::clone).and_then(|tls| {
-        upstream::pool(&descriptors::collector(config), tls.clone(), Arc::clone(&lasting.metrics))
-            .map_err(|error| StartError::new(error.to_string()))
+        upstream::pool(
+            &descriptors::collector(config, lasting.places),
+            tls.clone(),
+            Arc::clone(&lasting.metrics),
+        )
+        .map_err(|error| StartError::new(error.to_string()))
     });
     let names = HeaderNames::from_config(&config.gitlab).map_err(|error| StartError::new(error.to_string()));
     let bearer = Bearer::prepare(config, lasting, before.and_then(|before| before.bearer.as_ref()));

@@ -5,7 +5,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
     config::{Collector, Config, Protocol},
-    proxy::upstream::most_connections,
+    proxy::upstream::{bearable_exports, most_connections},
 };
 
 /// Left for what has a bound of its own: three standard streams, about ten of the runtime and its signals, 11 listeners, 64
@@ -34,11 +34,13 @@ pub(super) fn raise() {
     }
 }
 
-/// Tells the operator if the limit is too low for what is configured.
-pub(super) fn tell(config: &Config) {
-    let share = share(limit(), config);
+/// Tells the operator if the limit is too low for what is configured, beside the places that senders have had since the
+/// start, if it was before.
+pub(super) fn tell(config: &Config, held: Option<usize>) {
+    let share = share(limit(), config, held);
     let wanted = (config.intake.max_connections, config.collector.max_connections);
-    if (share.places, share.exports) != wanted {
+    let short_of_places = held.is_none() && share.places != wanted.0;
+    if short_of_places || share.exports != wanted.1 {
         tracing::warn!(
             max_connections = wanted.0,
             places = share.places,
@@ -46,41 +48,42 @@ pub(super) fn tell(config: &Config) {
             collector_connections = share.exports,
             file_descriptors = limit(),
             "too few file descriptors for intake.max_connections and collector.max_connections: there are only so many \
-             places, and connections to collectors; raise the hard limit (LimitNOFILE) or lower the keys"
+             places, and connections to collectors; raise the hard limit (LimitNOFILE) or lower the keys, and restart"
         );
     }
 }
 
 /// How many of `intake.max_connections` the limit bears. With more of them, none would be left for the collector.
 pub(super) fn places(config: &Config) -> usize {
-    share(limit(), config).places
+    share(limit(), config, None).places
 }
 
-/// The collectors of a configuration, with no more connections than the limit bears.
-pub(super) fn collector(config: &Config) -> Collector {
-    Collector { max_connections: share(limit(), config).exports, ..config.collector.clone() }
+/// The collectors of a configuration, with no more connections than the limit bears beside the places that senders have.
+pub(super) fn collector(config: &Config, held: usize) -> Collector {
+    Collector { max_connections: share(limit(), config, Some(held)).exports, ..config.collector.clone() }
 }
 
 fn limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-fn share(limit: Option<u64>, config: &Config) -> Share {
-    let (places, exports) = (config.intake.max_connections, config.collector.max_connections);
+/// `held`: places that there are since the start, whatever is configured by now.
+fn share(limit: Option<u64>, config: &Config, held: Option<usize>) -> Share {
+    let (places, exports) = (held.unwrap_or(config.intake.max_connections), config.collector.max_connections);
     let Some(limit) = limit else { return Share { places, exports } };
     let free = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(RESERVE);
     let free = free.saturating_sub(to_gitlab(config).min(free / 4));
     // Under a low limit each side has half of it, and what the other does not ask for.
-    let bearable = free.saturating_sub(places.min(free / 2));
+    let bearable = free.saturating_sub(held.unwrap_or(places.min(free / 2)));
     let (taken, exports) = match config.collector.protocol {
         Protocol::Grpc => (most_connections(&config.collector).saturating_mul(GRPC_POOLS), exports),
-        Protocol::Http => match most_connections(&config.collector) {
-            wanted if wanted <= bearable => (wanted, exports),
-            // One in use and one unused for each export.
-            _ => (bearable, exports.min(bearable / 2).max(1)),
-        },
+        Protocol::Http => {
+            let exports = bearable_exports(&config.collector, bearable);
+            (most_connections(&Collector { max_connections: exports, ..config.collector.clone() }), exports)
+        }
     };
-    Share { places: free.saturating_sub(taken).min(places).max(1), exports }
+    let places = held.unwrap_or(free.saturating_sub(taken).min(places).max(1));
+    Share { places, exports }
 }
 
 /// Most connections to GitLab: in use and unused.
@@ -108,41 +111,65 @@ mod tests {
         for (limit, places, exports) in [
             (0, 1, 1),
             (128, 1, 1),
-            (136, 3, 1),
+            (136, 4, 1),
             (1024, 384, 192),
             (4096, 1920, 960),
             (20_000, 10_000, 1024),
             (65_536, 10_000, 1024),
             (u64::MAX, 10_000, 1024),
         ] {
-            assert_eq!(share(Some(limit), &config), Share { places, exports }, "{limit}");
+            assert_eq!(share(Some(limit), &config, None), Share { places, exports }, "{limit}");
         }
-        assert_eq!(share(None, &config), Share { places: 10_000, exports: 1024 });
+        assert_eq!(share(None, &config, None), Share { places: 10_000, exports: 1024 });
     }
 
     /// Scenario: more places and exports than the limit bears; few of one kind; several endpoints.
     /// Guarantees: what one side does not ask for is the other's, and together they never take more than the limit.
     #[test]
     fn what_one_side_leaves_is_the_others() {
-        for (limit, wanted, expected) in [
-            (20_000, (15_000, 1024), (15_000, 1024)),
-            (20_000, (30_000, 1024), (17_696, 1024)),
-            (20_000, (30_000, 9000), (9872, 4936)),
-            (1024, (100, 1024), (100, 334)),
-            (1024, (10_000, 50), (668, 50)),
+        for (limit, wanted, endpoints, expected) in [
+            (20_000, (15_000, 1024), 1, (15_000, 1024)),
+            (20_000, (30_000, 1024), 2, (17_696, 1024)),
+            (20_000, (30_000, 9000), 1, (9872, 8848)),
+            (20_000, (30_000, 9000), 2, (9872, 7824)),
+            (1024, (100, 1024), 1, (100, 334)),
+            (1024, (10_000, 50), 2, (668, 50)),
         ] {
-            for endpoints in [1, 2] {
-                let config = config(|config| {
-                    config.intake.max_connections = wanted.0;
-                    config.collector.max_connections = wanted.1;
-                    config.collector.endpoints.resize(endpoints, "http://b:1".into());
-                });
-                let share = share(Some(limit), &config);
-                assert_eq!((share.places, share.exports), expected, "{limit}, {wanted:?}");
-                let collector = Collector { max_connections: share.exports, ..config.collector };
-                let all = share.places + most_connections(&collector) + RESERVE + 128;
-                assert!(all <= usize::try_from(limit).unwrap(), "{all} of {limit}");
-            }
+            let config = config(|config| {
+                config.intake.max_connections = wanted.0;
+                config.collector.max_connections = wanted.1;
+                config.collector.endpoints.resize(endpoints, "http://b:1".into());
+            });
+            let share = share(Some(limit), &config, None);
+            assert_eq!((share.places, share.exports), expected, "{limit}, {wanted:?}");
+            assert!(all(share, config) <= usize::try_from(limit).unwrap(), "{limit}, {wanted:?}");
+        }
+    }
+
+    /// All that may be open.
+    fn all(share: Share, config: Config) -> usize {
+        let collector = Collector { max_connections: share.exports, ..config.collector };
+        share.places + most_connections(&collector) + RESERVE + 128
+    }
+
+    /// Scenario: a reload asks for more exports beside the places that there are since the start, and for other places.
+    /// Guarantees: exports get what is left beside those places; the limit is never passed.
+    #[test]
+    fn a_reload_takes_no_place_away() {
+        for (held, wanted, exports) in [
+            (17_000, (10_000, 8000), 1720),
+            (17_000, (17_000, 1024), 1024),
+            (9000, (17_000, 8000), 8000),
+            (19_744, (10_000, 1024), 1),
+        ] {
+            let config = config(|config| {
+                config.intake.max_connections = wanted.0;
+                config.collector.max_connections = wanted.1;
+                config.collector.endpoints.resize(1, "http://b:1".into());
+            });
+            let share = share(Some(20_000), &config, Some(held));
+            assert_eq!((share.places, share.exports), (held, exports), "{wanted:?} beside {held}");
+            assert!(all(share, config) <= 20_002, "{wanted:?} beside {held}");
         }
     }
 
@@ -159,7 +186,7 @@ mod tests {
                     None => config.gitlab.url.clear(),
                 }
             });
-            share(Some(1024), &config)
+            share(Some(1024), &config, None)
         };
         assert_eq!(of(Some(64)), Share { places: 756, exports: 1024 });
         assert_eq!(of(Some(4)), Share { places: 876, exports: 1024 });

@@ -163,7 +163,7 @@ fn tell_warnings(config: &Config) {
 pub async fn start(config: Config) -> Result<Running, StartError> {
     tls::install_provider();
     descriptors::raise();
-    descriptors::tell(&config);
+    descriptors::tell(&config, None);
     let lasting = Arc::new(Lasting::new(&config, Arc::new(Metrics::new()))?);
     memory::tell(&config.intake, lasting.in_flight_bytes());
     let admin_token = operator::token(&config.admin.token_file)?;
@@ -340,7 +340,7 @@ impl Running {
         let built = prepared.take_over(&self.lasting);
         self.gateway.store(Arc::clone(&built.gateway));
         self.lasting.metrics.forget_kept();
-        descriptors::tell(config);
+        descriptors::tell(config, Some(self.lasting.places));
         tell_warnings(config);
         for key in build::need_restart(&self.started_with, &self.lasting, config) {
             tracing::warn!(

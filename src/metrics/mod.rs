@@ -84,6 +84,7 @@ pub struct Metrics {
     collector_requests: Family<CollectorLabels, Counter>,
     collector_duration: Histogram,
     collector_queued: Counter,
+    collector_connections_limit: Gauge,
     config_reloads: Family<OutcomeLabels, Counter>,
 }
 
@@ -194,6 +195,7 @@ impl Metrics {
             collector_requests: add(to, &table::COLLECTOR_REQUESTS, Family::default()),
             collector_duration: add(to, &table::COLLECTOR_DURATION, seconds()),
             collector_queued: add(to, &table::COLLECTOR_QUEUED, Counter::default()),
+            collector_connections_limit: add(to, &table::COLLECTOR_CONNECTIONS_LIMIT, Gauge::default()),
             config_reloads: add(to, &table::CONFIG_RELOADS, Family::default()),
             registry: Registry::default(),
         };
@@ -376,6 +378,11 @@ impl Metrics {
         let endpoint = u64::try_from(endpoint.min(MAX_ENDPOINTS)).unwrap_or(u64::MAX);
         self.collector_requests.get_or_create(&CollectorLabels { endpoint, outcome }).inc();
         self.collector_duration.observe(duration.as_secs_f64());
+    }
+
+    /// The most exports that may be on their way to collectors at once; 0: as many as come.
+    pub fn collector_connections_limit(&self, exports: usize) {
+        self.collector_connections_limit.set(i64::try_from(exports).unwrap_or(i64::MAX));
     }
 
     /// An export had to wait for its turn at the collectors.

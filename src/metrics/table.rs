@@ -101,7 +101,9 @@ rows! {
     } "Requests to collectors";
     COLLECTOR_DURATION: "histogram" "spangate_collector_duration_seconds" {} "Time for one request to a collector, without the wait for its turn";
     COLLECTOR_QUEUED: "counter" "spangate_collector_queued_total" {}
-        "Exports that had to wait for their turn: all of `collector.max_connections` were in use; those that waited in vain too";
+        "Exports that had to wait for their turn at the collectors; those that waited in vain too";
+    COLLECTOR_CONNECTIONS_LIMIT: "gauge" "spangate_collector_connections_limit" {}
+        "Most exports on their way to collectors at once: `collector.max_connections`, or what file descriptors bear of it; 0 over gRPC";
     CONFIG_RELOADS: "counter" "spangate_config_reloads_total" { "outcome": "applied, refused" }
         "Configurations read again while running";
     BUILD: "info" "spangate_build_info" { "version": "release", "built": "time of the build, or unknown" }

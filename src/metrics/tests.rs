@@ -97,6 +97,7 @@ fn touch_all(metrics: &Metrics, listeners: usize) {
         }
     }
     metrics.collector_queued();
+    metrics.collector_connections_limit(1024);
     metrics.config_reload("applied");
     for signal in ["traces", "metrics", "logs", "profiles"] {
         metrics.foreign_items(signal, 1);

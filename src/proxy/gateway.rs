@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Version, request::Parts};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
-use tower::ServiceExt as _;
+use tower::Service as _;
 
 use crate::{
     config::{AttributesMode, Mode},
@@ -41,7 +41,7 @@ use super::{
     route::{self, Route},
     server::{Peer, STREAM_WINDOW},
     trust,
-    upstream::{Outgoing, Upstream, UpstreamError},
+    upstream::{self, Outgoing, Upstream, UpstreamError},
 };
 
 pub use super::settings::{ListenerRules, Settings};
@@ -405,10 +405,14 @@ impl Gateway {
             headers: headers::outgoing(arrival.correlation_id, shown),
             deadline: *deadline,
         };
+        let mut upstream = self.upstream.clone();
+        if let Err(error) = upstream::ready(&mut upstream, *deadline).await {
+            return Err(self.not_forwarded(arrival, charge, error));
+        }
         // From here on the collector may have the spans: a sender that hangs up now gets nothing back, or
         // hanging up would be a way around its limits.
         let deferred = charge.defer();
-        match self.upstream.clone().oneshot(outgoing).await {
+        match upstream.call(outgoing).await {
             Ok(theirs) => {
                 notes.items.refused = u64::try_from(theirs.rejected).unwrap_or(0).min(kept);
                 notes.items.forwarded = kept.saturating_sub(notes.items.refused);
@@ -416,15 +420,24 @@ impl Gateway {
                 Ok(partial)
             }
             Err(error) => {
-                self.tell_operator(arrival, &error);
-                let rejection = Rejection::Upstream(error);
                 deferred.restore(charge);
-                if rejection.keeps_intake() {
-                    charge.keep_intake();
-                }
-                Err(rejection)
+                Err(self.not_forwarded(arrival, charge, error))
             }
         }
+    }
+
+    fn not_forwarded(
+        &self,
+        arrival: &Arrival<'_>,
+        charge: &mut Charge<'_>,
+        error: UpstreamError,
+    ) -> Rejection {
+        self.tell_operator(arrival, &error);
+        let rejection = Rejection::Upstream(error);
+        if rejection.keeps_intake() {
+            charge.keep_intake();
+        }
+        rejection
     }
 
     fn tell_operator(&self, arrival: &Arrival<'_>, error: &UpstreamError) {

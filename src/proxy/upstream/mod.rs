@@ -27,7 +27,7 @@ use crate::{
 use self::answer::Answer;
 
 pub use self::{
-    bound::most_connections,
+    bound::{bearable_exports, most_connections, ready},
     pool::{UpstreamBuildError, pool},
 };
 
@@ -58,7 +58,10 @@ pub enum UpstreamError {
     #[error("the collector did not answer in time")]
     Timeout,
     /// No connection came free in time. The collector was not asked.
-    #[error("all of collector.max_connections were in use for as long as the export could wait")]
+    #[error(
+        "all connections to collectors (collector.max_connections, or as many of it as file descriptors bear) were in use \
+         for as long as the export could wait"
+    )]
     Queue,
     /// It asks for fewer requests (429, `RESOURCE_EXHAUSTED` with `RetryInfo`).
     #[error("the collector asks for fewer requests")]

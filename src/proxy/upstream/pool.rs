@@ -34,7 +34,7 @@ use crate::{
 use super::{
     Outgoing, Upstream, UpstreamError,
     answer::{self, deepest},
-    bound::{Bound, HTTP2_CONNECTIONS, kept},
+    bound::{Bound, HTTP2_CONNECTIONS, Queue, Turn, kept},
     connect::Connector,
     grpc, http as plain, meaning,
     pieces::Pieces,
@@ -46,7 +46,7 @@ const POOL_IDLE: Duration = Duration::from_secs(50);
 const HTTP2_WINDOW: u32 = 8 << 20;
 /// Longest head of an HTTP/1 answer.
 const MAX_HEAD: usize = 64 << 10;
-/// How long a collector that could not be reached is passed over while there are others.
+/// How long a collector that could not be reached, or did not answer in time, is passed over while there are others.
 const REST: Duration = Duration::from_secs(1);
 
 /// Why the configured collectors can't be used; names the option to mend.
@@ -67,8 +67,8 @@ pub enum UpstreamBuildError {
 
 /// Makes a service out of the configured collectors. `tls` is needed for `https` endpoints; its ALPN does not matter.
 ///
-/// A request goes to the collectors in turn; one that could not be reached is passed over for a second. When nothing
-/// was sent it is tried once more, at the next one. Over HTTP it waits for its turn first, while all of
+/// A request goes to the collector with the fewest under way, to equals in turn; one that could not be reached or did
+/// not answer in time is passed over for a second. When nothing was sent it is tried once more, at the next one. Over HTTP it waits for its turn first, while all of
 /// `collector.max_connections` are in use.
 ///
 /// # Errors
@@ -93,25 +93,29 @@ pub fn pool(
                 .map_err(|problem| UpstreamBuildError::BadEndpoint { index, problem })
         })
         .collect::<Result<_, _>>()?;
-    Ok(Upstream::new(Pool(Arc::new(Shared {
+    metrics.collector_connections_limit(bound.as_ref().map_or(0, |_| config.max_connections));
+    let queue = bound.as_ref().map(Bound::queue);
+    let shared = Shared {
         endpoints,
-        bound,
         protocol: config.protocol,
         timeout: config.timeout,
         metrics,
         turn: AtomicUsize::new(0),
         began: Instant::now(),
-    }))))
+    };
+    Ok(Upstream::new(Pool { shared: Arc::new(shared), queue }))
 }
 
-/// All collectors.
+/// All collectors, for one sender.
 #[derive(Clone, Debug)]
-struct Pool(Arc<Shared>);
+struct Pool {
+    shared: Arc<Shared>,
+    queue: Option<Queue>,
+}
 
 #[derive(Debug)]
 struct Shared {
     endpoints: Vec<Endpoint>,
-    bound: Option<Bound>,
     protocol: Protocol,
     timeout: Duration,
     metrics: Arc<Metrics>,
@@ -126,6 +130,24 @@ struct Endpoint {
     clients: Vec<Client<Connector, Pieces>>,
     /// Until when it is passed over, in milliseconds since the pool began.
     rests: AtomicU64,
+    /// Requests that it has not answered yet.
+    under_way: AtomicUsize,
+}
+
+/// One request under way at an endpoint.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    fn at(endpoint: &'a Endpoint) -> Self {
+        endpoint.under_way.fetch_add(1, Ordering::Relaxed);
+        Self(&endpoint.under_way)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A request that can be sent twice.
@@ -148,23 +170,24 @@ impl Service<Outgoing> for Pool {
     type Error = UpstreamError;
     type Future = Pin<Box<dyn Future<Output = Result<PartialSuccess, UpstreamError>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
-        Poll::Ready(Ok(()))
+    /// Ready when it is this sender's turn.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+        match &mut self.queue {
+            Some(queue) => queue.poll(cx, &self.shared.metrics).map(Ok),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     fn call(&mut self, outgoing: Outgoing) -> Self::Future {
-        let shared = Arc::clone(&self.0);
-        Box::pin(async move { shared.send(outgoing).await })
+        let shared = Arc::clone(&self.shared);
+        let turn = self.queue.as_mut().and_then(Queue::take);
+        Box::pin(async move { shared.send(outgoing, turn).await })
     }
 }
 
 impl Shared {
-    async fn send(&self, outgoing: Outgoing) -> Result<PartialSuccess, UpstreamError> {
-        // Over both tries, and before the time for an answer begins: the collector is not to blame for the wait.
-        let _turn = match &self.bound {
-            Some(bound) => Some(bound.turn(outgoing.deadline, &self.metrics).await?),
-            None => None,
-        };
+    /// With a turn for both tries. It began before the time for an answer: the collector is not to blame for the wait.
+    async fn send(&self, outgoing: Outgoing, _turn: Option<Turn>) -> Result<PartialSuccess, UpstreamError> {
         let now = Instant::now();
         let deadline =
             now.checked_add(self.timeout).map_or(outgoing.deadline, |own| own.min(outgoing.deadline));
@@ -176,11 +199,11 @@ impl Shared {
             headers: outgoing.headers,
         };
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let first = self.choose(turn);
+        let first = self.least_busy(turn);
         match self.attempt(first, turn, &parcel, deadline).await {
             Err(Failure { unsent: true, error }) if Instant::now() < deadline => {
                 tracing::debug!(endpoint = first, %error, "nothing was sent to the collector: trying once more");
-                let second = self.choose(first.wrapping_add(1));
+                let second = self.first_ready(first.wrapping_add(1));
                 self.attempt(second, turn, &parcel, deadline).await
             }
             first => first,
@@ -188,17 +211,36 @@ impl Shared {
         .map_err(|failure| failure.error)
     }
 
+    /// The index of the collector that has the fewest requests to answer of those that don't rest; of several the first from
+    /// `turn` on. One that takes connections and never answers would else hold its part of all exports, and of the turns
+    /// to send them.
+    fn least_busy(&self, turn: usize) -> usize {
+        let busy = |index: &usize| {
+            self.endpoints.get(*index).map_or(usize::MAX, |one| one.under_way.load(Ordering::Relaxed))
+        };
+        self.awake(turn).min_by_key(busy).unwrap_or_else(|| self.whose(turn))
+    }
+
     /// The index of the first collector from `turn` on that does not rest, or of the one whose turn it is.
-    fn choose(&self, turn: usize) -> usize {
-        let count = self.endpoints.len();
-        let now = self.millis();
-        (0..count)
-            .filter_map(|ahead| turn.wrapping_add(ahead).checked_rem(count))
-            .find(|index| {
-                self.endpoints.get(*index).is_some_and(|one| one.rests.load(Ordering::Relaxed) <= now)
-            })
-            .or_else(|| turn.checked_rem(count))
-            .unwrap_or(0)
+    fn first_ready(&self, turn: usize) -> usize {
+        self.awake(turn).next().unwrap_or_else(|| self.whose(turn))
+    }
+
+    /// The collectors that don't rest, from `turn` on.
+    fn awake(&self, turn: usize) -> impl Iterator<Item = usize> {
+        let (count, now) = (self.endpoints.len(), self.millis());
+        (0..count).filter_map(move |ahead| turn.wrapping_add(ahead).checked_rem(count)).filter(move |index| {
+            self.endpoints.get(*index).is_some_and(|one| one.rests.load(Ordering::Relaxed) <= now)
+        })
+    }
+
+    fn whose(&self, turn: usize) -> usize {
+        turn.checked_rem(self.endpoints.len()).unwrap_or(0)
+    }
+
+    fn let_rest(&self, endpoint: &Endpoint) {
+        let until = self.millis().saturating_add(u64::try_from(REST.as_millis()).unwrap_or(0));
+        endpoint.rests.store(until, Ordering::Relaxed);
     }
 
     fn millis(&self) -> u64 {
@@ -214,10 +256,17 @@ impl Shared {
         deadline: Instant,
     ) -> Result<PartialSuccess, Failure> {
         let began = Instant::now();
+        let _under_way = self.endpoints.get(index).map(UnderWay::at);
         let result = match self.endpoints.get(index) {
             Some(endpoint) => match timeout_at(deadline, self.ask(endpoint, turn, parcel, deadline)).await {
                 Ok(result) => result,
-                Err(_) => Err(Failure { error: UpstreamError::Timeout, unsent: false }),
+                Err(_) => {
+                    // A sender's own short time is no word against the collector.
+                    if began.elapsed() >= self.timeout {
+                        self.let_rest(endpoint);
+                    }
+                    Err(Failure { error: UpstreamError::Timeout, unsent: false })
+                }
             },
             None => Err(Failure { error: UpstreamError::Unreachable("no endpoint".into()), unsent: false }),
         };
@@ -255,8 +304,7 @@ impl Shared {
         };
         let response = client.request(request).await.map_err(|error| {
             if error.is_connect() {
-                let until = self.millis().saturating_add(u64::try_from(REST.as_millis()).unwrap_or(0));
-                endpoint.rests.store(until, Ordering::Relaxed);
+                self.let_rest(endpoint);
             }
             Failure {
                 error: UpstreamError::Unreachable(format!("{}: {}", endpoint.authority, deepest(&error))),
@@ -309,7 +357,7 @@ impl Endpoint {
             Protocol::Grpc => HTTP2_CONNECTIONS,
         };
         let clients = (0..count).map(|_| client(config, connector.clone())).collect();
-        Ok(Self { scheme, authority, clients, rests: AtomicU64::new(0) })
+        Ok(Self { scheme, authority, clients, rests: AtomicU64::new(0), under_way: AtomicUsize::new(0) })
     }
 
     fn uri(&self, path: &'static str) -> Uri {

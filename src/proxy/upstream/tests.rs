@@ -20,7 +20,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tower::ServiceExt as _;
+use tower::Service as _;
 
 use crate::{
     config::{Collector, Intake, Protocol},
@@ -29,7 +29,7 @@ use crate::{
     proxy::server::{AnswerBody, Connections, Peer, ServerSettings, serve, tests::tls},
 };
 
-use super::{Outgoing, Upstream, UpstreamError, pool};
+use super::{Outgoing, Upstream, UpstreamError, pool, ready};
 
 /// A collector that answers as its script says and remembers what it got.
 struct Fake {
@@ -100,7 +100,14 @@ fn outgoing(pieces: &[&'static [u8]]) -> Outgoing {
 }
 
 async fn send(upstream: &Upstream) -> Result<PartialSuccess, UpstreamError> {
-    upstream.clone().oneshot(outgoing(&[b"one", b"two"])).await
+    deliver(upstream, outgoing(&[b"one", b"two"])).await
+}
+
+/// As the line does.
+async fn deliver(upstream: &Upstream, outgoing: Outgoing) -> Result<PartialSuccess, UpstreamError> {
+    let mut upstream = upstream.clone();
+    ready(&mut upstream, outgoing.deadline).await?;
+    upstream.call(outgoing).await
 }
 
 /// An address at which nobody listens.

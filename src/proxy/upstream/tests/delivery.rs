@@ -31,7 +31,7 @@ use super::{
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-async fn fine() -> Response<AnswerBody> {
+pub(super) async fn fine() -> Response<AnswerBody> {
     Response::new(AnswerBody::new(Empty::new()))
 }
 

@@ -17,7 +17,6 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
-use tower::ServiceExt as _;
 
 use crate::{
     config::{Collector, Protocol},
@@ -27,7 +26,9 @@ use crate::{
 
 use super::{
     super::{Upstream, UpstreamError, bound::most_connections, pool},
-    AnswerBody, Fake, nobody, outgoing, send,
+    AnswerBody, Fake, deliver,
+    delivery::fine,
+    nobody, outgoing, send,
 };
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -215,7 +216,7 @@ async fn who_waits_in_vain_is_told_so() {
     let mut late = outgoing(&[b"onetwo"]);
     let began = Instant::now();
     late.deadline = began + Duration::from_secs(2);
-    assert_eq!(upstream.clone().oneshot(late).await, Err(UpstreamError::Queue));
+    assert_eq!(deliver(&upstream, late).await, Err(UpstreamError::Queue));
     let waited = began.elapsed();
     assert!((Duration::from_secs(1)..Duration::from_millis(1900)).contains(&waited), "{waited:?}");
     slow.asked(1).await;
@@ -276,6 +277,29 @@ async fn a_second_try_needs_no_second_turn() {
     for export in exports {
         passes(export).await;
     }
+}
+
+/// Scenario: of two collectors the first takes connections and never answers; eight exports at a time may be under way, and
+/// eight senders send one after another for two seconds.
+/// Guarantees: the other one gets nearly all: who hangs holds no more than its even part of the turns, not all of them.
+#[tokio::test]
+async fn one_that_hangs_takes_no_turns_from_the_others() {
+    let (hangs, well) = (Slow::start().await, Fake::start(None, fine).await);
+    let config = Collector { timeout: Duration::from_millis(500), ..config(&[hangs.url(), well.url()], 8) };
+    let upstream = pool(&config, None, Arc::new(Metrics::new())).unwrap();
+    let began = Instant::now();
+    let senders = (0..8).map(|_| async {
+        let (mut taken, mut lost) = (0, 0);
+        while began.elapsed() < Duration::from_secs(2) {
+            *(if send(&upstream).await.is_ok() { &mut taken } else { &mut lost }) += 1;
+        }
+        [taken, lost]
+    });
+    let all = futures_util::future::join_all(senders).await;
+    let [taken, lost] =
+        all.into_iter().fold([0, 0], |sum: [u32; 2], more| [sum[0] + more[0], sum[1] + more[1]]);
+    // Each in its turn, as many would be lost as taken, 32 at the most.
+    assert!(taken >= 200 && lost <= 20, "{taken} were taken, {lost} lost");
 }
 
 /// Scenario: three calls at once over gRPC to a collector that never answers, under a bound of one.
