@@ -149,7 +149,7 @@ mod tests {
     /// All that may be open.
     fn all(share: Share, config: Config) -> usize {
         let collector = Collector { max_connections: share.exports, ..config.collector };
-        share.places + most_connections(&collector) + RESERVE + 128
+        [share.places, most_connections(&collector), RESERVE, 128].iter().sum()
     }
 
     /// Scenario: a reload asks for more exports beside the places that there are since the start, and for other places.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use spangate::config::Config;
 
 use crate::support::{
@@ -88,7 +88,10 @@ async fn a_hanging_collector_has_a_bounded_number_of_connections() {
     })
     .await;
     assert!(metrics(&spangate).await.sum("spangate_collector_queued_total", &[]) >= 3.0 * 42.0);
-    assert!(spangate.output().contains("all of collector.max_connections were in use"), "the log says why");
+    assert!(
+        spangate.output().contains("all connections to collectors (collector.max_connections"),
+        "the log says why"
+    );
 }
 
 /// Scenario: 50 exports at once of which eight may be under way, to a collector that takes its time.
@@ -107,4 +110,40 @@ async fn who_waits_for_a_turn_passes() {
     }
     assert_eq!(collector.count(), 50);
     assert!((MOST..=2 * MOST).contains(&collector.peak()), "{} connections", collector.peak());
+}
+
+/// Scenario: one export may be under way, and a collector hangs over it; a job with a budget of ten spans sends ten and hangs
+/// up while they wait for their turn; then the collector answers, and the job sends them again.
+/// Guarantees: the budget is whole: what was sent to nobody costs nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_hangs_up_in_the_queue_gets_the_budget_back() {
+    let (authority, collector) = (Authority::start().await, Collector::http().await);
+    let (other, job) = (Job::new(1), Job::new(2));
+    authority.allow(&other);
+    authority.allow(&job);
+    let mut config = config(&authority, &collector);
+    config.traces.max_spans_per_job = 10;
+    config.collector.max_connections = 1;
+    config.collector.timeout = Duration::from_secs(10);
+    config.intake.deadline = Duration::from_secs(20);
+    let spangate = Spangate::start(&config).await;
+    collector.always(Reply::Hang);
+    let under_way = Export::of(Form::Protobuf, &other, &spans::export(&other, 1));
+    let waiting = Export::of(Form::Protobuf, &job, &spans::export(&job, 10));
+    let hang_up = tokio::time::timeout(
+        Duration::from_secs(2),
+        join(under_way.try_send(spangate.address()), async {
+            eventually("the other export is under way", || async { collector.peak() == 1 }).await;
+            waiting.try_send(spangate.address()).await
+        }),
+    );
+    assert!(hang_up.await.is_err(), "an answer came of a collector that hangs");
+    assert!(metrics(&spangate).await.sum("spangate_collector_queued_total", &[]) > 0.5, "nobody waited");
+    eventually("nothing is under way", || async {
+        metrics(&spangate).await.sum("spangate_in_flight_requests", &[]).abs() < 0.5
+    })
+    .await;
+    collector.always(Reply::Accept);
+    waiting.send(spangate.address()).await.assert_accepted(Form::Protobuf);
+    assert!(metrics(&spangate).await.sum("spangate_spans_total", &[("outcome", "budget")]).abs() < 0.5);
 }

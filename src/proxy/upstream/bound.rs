@@ -185,7 +185,7 @@ mod tests {
                 let mut before = 0;
                 for max_connections in [1, 50, 1023, 1024, 1025, 8_848, 8_849, 30_000] {
                     let endpoints = vec!["http://a:1".into(); endpoints];
-                    let config = Collector { max_connections, endpoints, ..Collector::default() };
+                    let config = Collector { endpoints, max_connections, ..Collector::default() };
                     let exports = bearable_exports(&config, connections);
                     assert!(exports >= before && (1..=max_connections).contains(&exports));
                     before = exports;

@@ -258,16 +258,14 @@ impl Shared {
         let began = Instant::now();
         let _under_way = self.endpoints.get(index).map(UnderWay::at);
         let result = match self.endpoints.get(index) {
-            Some(endpoint) => match timeout_at(deadline, self.ask(endpoint, turn, parcel, deadline)).await {
-                Ok(result) => result,
-                Err(_) => {
-                    // A sender's own short time is no word against the collector.
-                    if began.elapsed() >= self.timeout {
-                        self.let_rest(endpoint);
-                    }
-                    Err(Failure { error: UpstreamError::Timeout, unsent: false })
+            Some(endpoint) => {
+                let asked = timeout_at(deadline, self.ask(endpoint, turn, parcel, deadline)).await;
+                // A sender's own short time is no word against the collector.
+                if asked.is_err() && began.elapsed() >= self.timeout {
+                    self.let_rest(endpoint);
                 }
-            },
+                asked.unwrap_or(Err(Failure { error: UpstreamError::Timeout, unsent: false }))
+            }
             None => Err(Failure { error: UpstreamError::Unreachable("no endpoint".into()), unsent: false }),
         };
         let outcome = result.as_ref().map_or_else(|failure| failure.error.label(), |_| "ok");
