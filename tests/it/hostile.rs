@@ -3,6 +3,7 @@
 //! prints a row of figures for each (`--nocapture --test-threads 1`); `SPANGATE_HOSTILE_BINARY` names a release build.
 
 mod bodies;
+mod control;
 mod figures;
 mod flapping;
 mod floods;
@@ -10,6 +11,7 @@ mod frames;
 mod good;
 mod heads;
 mod places;
+mod priority;
 mod rounds;
 mod scene;
 mod slow;

@@ -12,7 +12,8 @@ use prost::Message as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::{sleep_until, timeout},
+    sync::mpsc::{UnboundedSender, unbounded_channel},
+    time::timeout,
 };
 
 use super::frames::{self, Block, Frames, frame};
@@ -25,9 +26,6 @@ use crate::support::{
 
 /// Connections of the good sender.
 pub(super) const LANES: u32 = 8;
-
-/// How late a timer may wake without anything having gone wrong.
-const TIMER_TICK: Duration = Duration::from_millis(2);
 
 /// Spans in an export of the good sender.
 const SPANS: u64 = 8;
@@ -75,14 +73,11 @@ impl Sender {
         let Self { to, ref export, rate, ref mut lanes } = *self;
         let step = Duration::from_secs(1) / rate;
         let count = u32::try_from(time.as_millis() * u128::from(rate) / 1000).unwrap();
-        let start = Instant::now() + Duration::from_millis(20);
-        let lanes = (0..).zip(lanes).map(|(lane, session)| async move {
+        let (starts, turns): (Vec<_>, Vec<_>) = lanes.iter().map(|_| unbounded_channel()).unzip();
+        let pacer = std::thread::spawn(move || pace(step, count, &starts));
+        let lanes = turns.into_iter().zip(lanes).map(|(mut turns, session)| async move {
             let mut good = Good::default();
-            for turn in (lane..count).step_by(usize::try_from(LANES).unwrap()) {
-                let due = start + step * turn;
-                sleep_until(due.into()).await;
-                let late = due.elapsed();
-                let sent = Instant::now();
+            while let Some(due) = turns.recv().await {
                 let answer = timeout(PATIENCE, exchange(session, to, export)).await;
                 match answer.unwrap_or_else(|_| Err("no answer in time".into())) {
                     Ok(200) => {}
@@ -92,9 +87,7 @@ impl Sender {
                         good.refused.push(problem);
                     }
                 }
-                // A timer wakes late by up to its tick: only a longer delay is a queue.
-                let queued = if late > TIMER_TICK { late } else { Duration::ZERO };
-                good.latencies.push(sent.elapsed() + queued);
+                good.latencies.push(due.elapsed());
             }
             good
         });
@@ -103,8 +96,21 @@ impl Sender {
             all.latencies.extend(good.latencies);
             all.refused.extend(good.refused);
         }
+        // It is over: its last turn was taken.
+        pacer.join().unwrap();
         all.latencies.sort_unstable();
         all
+    }
+}
+
+/// Tells each lane in turn when its next export is due, at that moment. The runtime's own timer would tell it a
+/// millisecond or two later: as much as an export takes.
+fn pace(step: Duration, count: u32, lanes: &[UnboundedSender<Instant>]) {
+    let start = Instant::now();
+    for (turn, lane) in (0..count).zip(lanes.iter().cycle()) {
+        let due = start + step * turn;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        lane.send(due).unwrap();
     }
 }
 

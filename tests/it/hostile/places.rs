@@ -29,7 +29,7 @@ use super::{
     frames::{ACK, Frames, PING, SETTINGS, frame, hello},
     good::Kind,
     rounds::{Rounds, Times},
-    scene::{Scene, as_f64, is_full},
+    scene::{Scene, as_f64, is_full, rate},
     wire::{Line, Tally, Target},
 };
 
@@ -125,7 +125,7 @@ async fn more_connections_than_places() {
     if !is_full() {
         return;
     }
-    let scene = Scene::with(150, |config| config.intake.max_connections = FEW).await;
+    let scene = Scene::with(rate(), |config| config.intake.max_connections = FEW).await;
     let figures = scene
         .measure("more connections than places", Kind::Http1Fresh, |target| async move {
             join_all((0..CROWD).map(|place| crowd(&target, place))).await;

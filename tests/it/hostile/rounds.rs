@@ -10,11 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time::timeout;
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
-    figures::Figures,
+    figures::{Figures, Latency},
     good::{Good, Kind, LANES, Sender},
+    priority::{prefer_good, stand_back},
     scene::{Scene, as_f64, is_full},
     usage::Usage,
     wire::{Tally, Target},
@@ -23,9 +24,6 @@ use crate::support::world::eventually;
 
 /// How much longer an attack may take than it was told: what is open has to come to its end.
 const GRACE: Duration = Duration::from_secs(20);
-
-/// How far the attacker stands back for the good sender, where processors are short.
-const MODEST: i32 = 5;
 
 /// How long each part of a measurement takes, and how many rounds there are.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +36,7 @@ pub(super) struct Times {
 
 impl Times {
     pub(super) fn of_mode() -> Self {
-        let (rounds, times) = if is_full() { (5, [1_600, 2_000, 1_500]) } else { (1, [500, 1_000, 300]) };
+        let (rounds, times) = if is_full() { (8, [1_200, 1_500, 1_500]) } else { (1, [500, 1_000, 300]) };
         let [quiet, attack, calibration] = times.map(Duration::from_millis);
         Self { rounds, quiet, attack, calibration }
     }
@@ -73,6 +71,7 @@ impl<'a> Rounds<'a> {
     /// Learns what good traffic costs, and lets the good sender become known.
     pub(super) async fn begin(scene: &'a Scene, kind: Kind) -> Self {
         let (times, usage, to) = (Times::of_mode(), scene.usage(), scene.address());
+        prefer_good(scene.gateway.pid());
         let mut sender = Sender::new(to, &scene.job, scene.rate);
         sender.open().await;
         // The first answers are slow: files, caches and connections to the collector are new.
@@ -96,10 +95,12 @@ impl<'a> Rounds<'a> {
 
     /// A round without an attack.
     pub(super) async fn quiet(&mut self) {
-        let (usage, began) = (self.scene.usage(), Instant::now());
-        let before = usage.cpu();
+        let usage = self.scene.usage();
+        // Its figure is of no use here, but a round beside an attack has one too.
+        let (watch, before, began) = (Watch::start(usage), usage.cpu(), Instant::now());
         let good = self.sender.send(self.times.quiet).await;
         self.quiet.add(good, usage.cpu().saturating_sub(before), began.elapsed());
+        watch.stop().await;
     }
 
     /// A round beside the attack, which has a thread of its own.
@@ -112,18 +113,19 @@ impl<'a> Rounds<'a> {
     {
         let (usage, time) = (self.scene.usage(), self.times.attack);
         let memory = *self.memory.get_or_insert_with(|| usage.memory());
-        let (watch, before, began) = (Watch::start(usage), usage.cpu(), Instant::now());
-        let target = Target { address: victim, until: began + time, tally: Arc::clone(&self.tally) };
+        let (ready, is_ready) = oneshot::channel();
+        let (go, when) = std::sync::mpsc::channel();
         let attacker = std::thread::spawn(move || {
-            // For this thread alone (nice(2)). A real attacker has processors of its own: the figures are not to show that
-            // it took this machine's from the good sender.
-            if is_full() {
-                rustix::process::nice(MODEST).unwrap();
-            }
+            stand_back();
+            ready.send(()).unwrap();
+            let Ok(target) = when.recv() else { return };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let attack = async move { timeout(time + GRACE, attack(target)).await };
             runtime.block_on(attack).expect("the attack ends with its time");
         });
+        is_ready.await.unwrap();
+        let (watch, before, began) = (Watch::start(usage), usage.cpu(), Instant::now());
+        go.send(Target { address: victim, until: began + time, tally: Arc::clone(&self.tally) }).unwrap();
         let good = self.sender.send(time).await;
         let sending = began.elapsed();
         // Those at the end wait for nobody's latency.
@@ -167,7 +169,6 @@ impl<'a> Rounds<'a> {
         let Self { kind, good: [good_byte, good_request], quiet, beside, .. } = self;
         let quiet_cpu = quiet.cpu.as_secs_f64() / quiet.sending.as_secs_f64();
         let cpu = beside.cpu.as_secs_f64() - quiet_cpu * beside.sending.as_secs_f64();
-        let p99 = |rounds: &[Good]| rounds.iter().map(Good::p99).collect();
         let figures = Figures {
             name,
             kind,
@@ -175,8 +176,8 @@ impl<'a> Rounds<'a> {
             cpu: cpu.max(0.0),
             good_byte,
             good_request,
-            quiet: p99(&quiet.rounds),
-            beside: p99(&beside.rounds),
+            quiet: Latency::of(&quiet.rounds),
+            beside: Latency::of(&beside.rounds),
             sent: beside.rounds.iter().map(|good| good.latencies.len()).sum(),
             refused: quiet.rounds.into_iter().chain(beside.rounds).flat_map(|good| good.refused).collect(),
             tally: self.tally,

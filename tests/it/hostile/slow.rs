@@ -7,18 +7,18 @@ use tokio::time::sleep;
 
 use super::{
     good::{self, Kind},
-    scene::{Scene, as_f64, is_full},
+    scene::{Scene, as_f64, is_full, rate},
     wire::{Line, Tally, Target},
 };
 
 /// Slow clients at once.
-fn crowd() -> usize {
+pub(super) fn crowd() -> usize {
     if is_full() { 2_000 } else { 200 }
 }
 
 /// Writes what follows piece by piece until the gateway ends the connection; `place`: its number in the crowd, which
 /// comes over half a second rather than at once, so that it is not the kernel that turns it away.
-async fn trickle(target: &Target, place: usize, opening: &[u8], piece: &[u8]) {
+pub(super) async fn trickle(target: &Target, place: usize, opening: &[u8], piece: &[u8]) {
     sleep(Duration::from_millis(500) * u32::try_from(place).unwrap() / u32::try_from(crowd()).unwrap()).await;
     while !target.is_over() {
         let Some(mut line) = Line::open(target, true).await else { break };
@@ -35,7 +35,7 @@ async fn trickle(target: &Target, place: usize, opening: &[u8], piece: &[u8]) {
 /// Guarantees: each is cut when the time for heads is over; bounded memory and CPU; good exports go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_heads() {
-    let scene = Scene::with(150, |config| config.intake.header_timeout = Duration::from_millis(500)).await;
+    let scene = Scene::with(rate(), |config| config.intake.header_timeout = Duration::from_millis(500)).await;
     let figures = scene
         .measure("slow heads", Kind::Http1Fresh, |target| async move {
             let opening = good::head("glrt-nobody", "glcbt-nobody", "");
@@ -53,7 +53,7 @@ async fn slow_heads() {
 /// Guarantees: each is refused when the time for bodies is over; bounded memory and CPU; good exports go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_bodies() {
-    let scene = Scene::with(150, |config| config.intake.body_timeout = Duration::from_millis(500)).await;
+    let scene = Scene::with(rate(), |config| config.intake.body_timeout = Duration::from_millis(500)).await;
     let opening =
         good::head(&scene.job.runner_token, &scene.job.job_token, "Content-Length: 1000000\r\n").into_bytes();
     let figures = scene

@@ -51,7 +51,7 @@ async fn guesses(name: &'static str, lines: usize, rate: Option<u32>) {
     let refused = ["unauthenticated", "client_failures"]
         .map(|outcome| refused.sum("spangate_requests_total", &[("outcome", outcome)]));
     let times = Times::of_mode();
-    let (seconds, attack) = (began.elapsed().as_secs() + 1, u64::from(times.rounds) * times.attack.as_secs());
+    let (seconds, attack) = (began.elapsed().as_secs() + 1, (times.attack * times.rounds).as_secs());
     let each_second = |count: f64| count / as_f64(attack);
     print(&format!(
         "{name}: {:.0} sent and {:.0} answered a second, {refused:?} refused as unknown and by the limit; {} questions",
