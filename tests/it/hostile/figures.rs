@@ -99,7 +99,9 @@ impl Figures {
         let Self { name, growth, cpu, .. } = self;
         assert!(self.sent > 0 && self.refused.is_empty(), "{name}: good exports were refused: {self:?}");
         assert!(*growth <= ALLOCATOR, "{name}: {growth} bytes of memory for nothing: {self:?}");
-        assert!(*cpu <= NOISE.as_secs_f64(), "{name}: {cpu} s of CPU for nothing: {self:?}");
+        // On a busy machine the same exports cost more in one round than in the next.
+        let room = NOISE.as_secs_f64() + as_f64(self.sent as u64) * self.good_request / 2.0;
+        assert!(*cpu <= room, "{name}: {cpu} s of CPU for nothing, {room} would be in bounds: {self:?}");
         let ratio = self.ratio();
         assert!(
             !priority::are_set() || (LONGEST_WAIT.recip()..=LONGEST_WAIT).contains(&ratio),
