@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::{join, join_all};
+use futures_util::future::join_all;
 use spangate::config::Config;
 
 use crate::support::{
@@ -128,22 +128,25 @@ async fn who_hangs_up_in_the_queue_gets_the_budget_back() {
     config.intake.deadline = Duration::from_secs(20);
     let spangate = Spangate::start(&config).await;
     collector.always(Reply::Hang);
-    let under_way = Export::of(Form::Protobuf, &other, &spans::export(&other, 1));
-    let waiting = Export::of(Form::Protobuf, &job, &spans::export(&job, 10));
-    let hang_up = tokio::time::timeout(
-        Duration::from_secs(2),
-        join(under_way.try_send(spangate.address()), async {
-            eventually("the other export is under way", || async { collector.peak() == 1 }).await;
-            waiting.try_send(spangate.address()).await
-        }),
-    );
-    assert!(hang_up.await.is_err(), "an answer came of a collector that hangs");
-    assert!(metrics(&spangate).await.sum("spangate_collector_queued_total", &[]) > 0.5, "nobody waited");
+    let whole = |job: &Job, count| Export::of(Form::Protobuf, job, &spans::export(job, count));
+    let to = spangate.address();
+    let send = |export: Export| tokio::spawn(async move { export.try_send(to).await.is_ok() });
+    let under_way = send(whole(&other, 1));
+    eventually("the other export is under way", || async { collector.peak() == 1 }).await;
+    let waits = send(whole(&job, 10));
+    eventually("the job's export waits", || async {
+        metrics(&spangate).await.sum("spangate_collector_queued_total", &[]) > 0.5
+    })
+    .await;
+    for hangs_up in [waits, under_way] {
+        hangs_up.abort();
+        assert!(hangs_up.await.unwrap_err().is_cancelled(), "an answer came of a collector that hangs");
+    }
     eventually("nothing is under way", || async {
         metrics(&spangate).await.sum("spangate_in_flight_requests", &[]).abs() < 0.5
     })
     .await;
     collector.always(Reply::Accept);
-    waiting.send(spangate.address()).await.assert_accepted(Form::Protobuf);
+    whole(&job, 10).send(to).await.assert_accepted(Form::Protobuf);
     assert!(metrics(&spangate).await.sum("spangate_spans_total", &[("outcome", "budget")]).abs() < 0.5);
 }
