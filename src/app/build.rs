@@ -14,6 +14,7 @@ use crate::{
     metrics::Metrics,
     otlp::rewrite::{Policy, ProtectedKeys},
     proxy::{
+        aside::Aside,
         body::InFlight,
         gateway::{Gateway, Settings},
         overload::Overload,
@@ -55,6 +56,7 @@ pub(super) struct Lasting {
     store_files: Vec<Option<Vec<u8>>>,
     failures: Arc<Failures>,
     in_flight: InFlight,
+    aside: Arc<Aside>,
     /// For connections of senders, as they were at the start.
     pub(super) places: usize,
     pub(super) overload: Arc<Overload>,
@@ -151,6 +153,7 @@ impl Lasting {
             store_files: store_files(config),
             failures: Arc::new(Failures::new(&config.limits.per_client_failures, &metrics)),
             in_flight,
+            aside: Arc::default(),
             places,
             overload: Arc::new(overload),
             log_cap: Arc::new(RateCap::new(LINES_PER_SECOND)),
@@ -234,6 +237,7 @@ pub(super) fn gateway(
         failures: Arc::clone(&lasting.failures),
         upstream,
         in_flight: lasting.in_flight.clone(),
+        aside: Arc::clone(&lasting.aside),
         overload: Arc::clone(&lasting.overload),
         digester: Arc::clone(&lasting.digester),
         names,

@@ -167,8 +167,11 @@ impl Kept {
     pub(super) fn new(config: &config::Cache) -> Self {
         let longest_stale = config.stale_if_error.max(config.stale_while_revalidate);
         let max = usize::try_from(config.max_entries).unwrap_or(usize::MAX);
-        let positive = Table::new(max, config.max_ttl.saturating_add(longest_stale));
-        let max_size = config.max_size.as_usize().saturating_sub(positive.overhead());
+        let max_size = config.max_size.as_usize();
+        // More can't be kept, and shards for more would take what the verdicts need.
+        let most = max.min(max_size / Table::<Key, Good, Spread>::PLACE);
+        let positive = Table::new(most, config.max_ttl.saturating_add(longest_stale));
+        let max_size = max_size.saturating_sub(positive.overhead());
         Self {
             positive: positive.with_max_weight(max_size),
             negative: Table::new(max.min(MAX_DENIALS), config.negative_ttl),

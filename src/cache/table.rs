@@ -2,7 +2,7 @@
 //! the idlest first. It decides only what is forgotten, never what a value means, and reads no clock of
 //! its own.
 //!
-//! Values stand side by side, one row and one lock a shard, so that a million small ones
+//! Values stand side by side, with an index and a lock for each shard, so that a million small ones
 //! take little more than their own size. There is no list of who was used when: each value bears a
 //! coarse stamp, and whenever the table is full one shard, each in its turn, is looked through and
 //! loses the idlest sixteenth of its values. That costs about 0.1 ms, once for that many new keys.

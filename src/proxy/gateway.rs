@@ -31,6 +31,7 @@ use crate::{
 };
 
 use super::{
+    aside::Aside,
     asking::Asking,
     body::{InFlight, Permit},
     charge::Charge,
@@ -59,6 +60,8 @@ pub struct Gateway {
     pub upstream: Upstream,
     /// Body bytes in flight, over all requests.
     pub in_flight: InFlight,
+    /// Where long work on bodies is done.
+    pub aside: Arc<Aside>,
     /// Whether strangers are refused for now.
     pub overload: Arc<Overload>,
     /// Digests credentials.

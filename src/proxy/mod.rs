@@ -2,6 +2,7 @@
 //! it never knows which authority or which limit store it talks to.
 
 pub mod answer;
+pub mod aside;
 mod asking;
 pub mod body;
 mod charge;

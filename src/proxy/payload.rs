@@ -3,10 +3,7 @@
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use tokio::{
-    runtime::{Handle, RuntimeFlavor},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use crate::{
     limit::Cost,
@@ -42,16 +39,6 @@ fn bytes_of(len: usize) -> Cost {
     Cost { bytes: u64::try_from(len).unwrap_or(u64::MAX), ..Cost::default() }
 }
 
-/// Runs long work where the other tasks of this thread need not wait for it.
-fn aside<T>(is_long: bool, work: impl FnOnce() -> T) -> T {
-    // A runtime of one thread has nobody to hand its other tasks to.
-    if is_long && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
-        tokio::task::block_in_place(work)
-    } else {
-        work()
-    }
-}
-
 /// The message as it came, and how it is compressed.
 fn unwrap(route: Route, body: Bytes) -> Result<(Bytes, Encoding), Rejection> {
     match route.protocol {
@@ -78,7 +65,7 @@ pub(super) struct Payload {
     pub(super) wire: Option<(Bytes, Encoding)>,
     /// What is still to be charged, whatever becomes of the message.
     pub(super) due: Cost,
-    /// When its last byte was there.
+    /// When it was ready.
     pub(super) at: Instant,
     /// Holds the body's share of memory until the collector has answered.
     _permit: Permit,
@@ -128,10 +115,10 @@ impl Payload {
         }
         let (wire, encoding) = unwrapped?;
         let is_compressed = encoding != Encoding::Identity;
-        let inflated = aside(is_compressed && wire.len() >= LONG_INFLATION, || {
-            compression::inflate(encoding, &wire, gateway.settings.inflate)
-        })
-        .map_err(|error| match error {
+        let is_long = is_compressed && wire.len() >= LONG_INFLATION;
+        let inflate = || compression::inflate(encoding, &wire, gateway.settings.inflate);
+        let inflated = gateway.aside.run(is_long, deadline, inflate).await.map_err(Rejection::Body)?;
+        let inflated = inflated.map_err(|error| match error {
             InflateError::TooLarge | InflateError::Ratio => Rejection::InflatedTooLarge,
             InflateError::Corrupt | InflateError::TooManyParts | InflateError::Empty => {
                 Rejection::Malformed(error.to_string())
@@ -140,16 +127,25 @@ impl Payload {
         if is_compressed {
             permit.grow(inflated.len()).map_err(Rejection::Body)?;
             let all = bytes_of(inflated.len().max(wire_len));
-            charge.exchange_bytes(bytes_of(wire_len), all, at).await?;
+            charge.exchange_bytes(bytes_of(wire_len), all, Instant::now()).await?;
         }
         if route.protocol == Protocol::HttpJson {
             let mut scratch = gateway.in_flight.permit();
             scratch.grow(inflated.len().saturating_mul(JSON_SCRATCH)).map_err(Rejection::Body)?;
-            let message = aside(inflated.len() >= LONG_JSON, || json::to_protobuf(route.signal, &inflated))
-                .map_err(|error| Rejection::Malformed(error.to_string()))?;
+            let decode = || json::to_protobuf(route.signal, &inflated);
+            let decoded = gateway.aside.run(inflated.len() >= LONG_JSON, deadline, decode).await;
+            let message =
+                decoded.map_err(Rejection::Body)?.map_err(|error| Rejection::Malformed(error.to_string()))?;
             permit.grow(message.len()).map_err(Rejection::Body)?;
-            return Ok(Self { message: message.into(), wire: None, due, at, _permit: permit });
+            return Ok(Self {
+                message: message.into(),
+                wire: None,
+                due,
+                at: Instant::now(),
+                _permit: permit,
+            });
         }
+        let at = if is_compressed { Instant::now() } else { at };
         Ok(Self { message: inflated, wire: Some((wire, encoding)), due, at, _permit: permit })
     }
 }

@@ -17,6 +17,7 @@ pub mod mtls;
 pub mod oidc;
 #[cfg(test)]
 mod openapi;
+mod places;
 pub(crate) mod probe;
 mod refusal_row;
 mod remedy;
@@ -24,12 +25,7 @@ mod signer;
 mod timestamp;
 pub mod trusted;
 
-use std::{
-    fmt,
-    net::IpAddr,
-    sync::{Arc, atomic::AtomicU32},
-    time::Duration,
-};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
@@ -44,6 +40,7 @@ use self::{cache_control::Stale, credentials::Credentials, trusted::Trusted};
 pub use self::{
     build_error::BuildError,
     identity::{IdentityPolicy, Shown},
+    places::Places,
 };
 
 /// An authority on credentials, or a cache in front of one.
@@ -263,18 +260,6 @@ pub struct Identity {
     places: Places,
     stamp: Stamp,
     trusted: Option<Box<Trusted>>,
-}
-
-/// Where the states that are kept by an identity's keys were found last: of its job, its runner and its project. A hint,
-/// written by whoever keeps them and for its eyes only, which saves it the search; what it finds there may be another's.
-#[derive(Debug)]
-pub struct Places(pub [AtomicU32; 3]);
-
-impl Default for Places {
-    /// Nowhere yet.
-    fn default() -> Self {
-        Self([const { AtomicU32::new(u32::MAX) }; 3])
-    }
 }
 
 /// The facts about a job that an authority may know, each absent when it was not told.

@@ -1,4 +1,5 @@
-//! Values side by side, in rows that are filled one after another and never move. It grows by a row and copies nothing.
+//! Values side by side, in rows that are filled one after another. It grows by a part of a row, and never copies more than
+//! one.
 
 /// Values in a row: few enough that a table of few values is small, many enough that rows are soon found.
 const ROW: usize = 256;

@@ -1,5 +1,5 @@
-//! The values of one shard, side by side in the order in which they came, and an index that finds a key among them. It
-//! decides how little room that takes, never what is forgotten.
+//! The values of one shard, side by side, and an index that finds a key among them. It decides how little room that takes,
+//! never what is forgotten.
 //!
 //! An index entry is a place and not a value: a hash map of whole values has up to half of its places empty, and values
 //! that are in use together would be spread over all of them.
@@ -32,9 +32,10 @@ pub(super) struct Slot<K, V> {
 impl<K: Hash + Eq, V, S: BuildHasher> Slots<K, V, S> {
     /// What a value takes here at the most where there are many, whatever it holds elsewhere: with as many empty places in
     /// the index as there are just after it doubled (9 in 16), each with a byte of control.
-    pub(super) const PLACE: usize = size_of::<Slot<K, V>>() + (size_of::<u32>() + 1) * 16 / 7;
+    pub(super) const PLACE: usize = size_of::<Slot<K, V>>() + ((size_of::<u32>() + 1) * 16).div_ceil(7);
 
-    /// What it takes besides at the most: room to grow, and the smallest index.
+    /// What it takes besides at the most: room to grow, and the smallest index. Values that are removed one by one leave
+    /// their room to the next ones, or until the next sweep.
     pub(super) const EMPTY: usize = Rows::<Slot<K, V>>::EMPTY + 16 + 4 * (size_of::<u32>() + 1);
 
     pub(super) fn new(hasher: S) -> Self {

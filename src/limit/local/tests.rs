@@ -2,21 +2,18 @@
 
 mod hierarchy;
 mod shared;
+mod timed;
 mod ways;
 
-use std::{
-    ops::Deref,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
-use governor::clock::{Clock as _, FakeRelativeClock};
+use governor::clock::FakeRelativeClock;
 
-use super::Local;
+use self::timed::Timed;
 use crate::{
     config::{Config, Limits, Mode, PerJob, PerRunner, Traces, units::ByteSize},
     limit::{
-        Answer, Cost, Decision, Entry, Ledger, Limit, LimitStore as _, Refusal, Subject,
+        Cost, Decision, Limit, LimitStore as _, Subject,
         keyed::Keyed,
         states::{JOB_IDLE, WIDE_IDLE},
     },
@@ -50,52 +47,6 @@ const fn subject(runner: u64, job: u64) -> Subject<'static> {
 fn config(limits: &Limits, max_spans_per_job: u64) -> Config {
     let traces = Traces { max_spans_per_job, ..Traces::default() };
     Config { limits: limits.clone(), traces, ..Config::default() }
-}
-
-/// Limits under a clock that the test moves.
-struct Timed {
-    local: Local,
-    clock: FakeRelativeClock,
-    epoch: Instant,
-}
-
-impl Timed {
-    fn new(config: &Config, metrics: &Metrics, clock: FakeRelativeClock) -> Self {
-        let local = Local::new(config, metrics);
-        Self { epoch: local.epoch, local, clock }
-    }
-
-    fn with_ledger(self, ledger: Arc<dyn Ledger>) -> Self {
-        Self { local: self.local.with_ledger(ledger), ..self }
-    }
-
-    fn now(&self) -> Instant {
-        self.epoch.checked_add(self.clock.now().into()).unwrap()
-    }
-
-    fn take(&self, subject: Subject<'_>, cost: Cost) -> Answer<'_, Decision> {
-        self.local.take(&subject, cost, self.now())
-    }
-
-    fn take_spans(&self, subject: Subject<'_>, cost: Cost) -> Answer<'_, Result<u64, Box<Refusal>>> {
-        self.local.take_spans(&subject, cost, self.now())
-    }
-
-    fn give_back(&self, subject: Subject<'_>, cost: Cost, budget: u64) {
-        self.local.give_back(&subject, cost, budget, self.now());
-    }
-
-    fn follow(&self, entry: Entry, ahead: u64) {
-        self.local.follow(entry, ahead, self.now());
-    }
-}
-
-impl Deref for Timed {
-    type Target = Local;
-
-    fn deref(&self) -> &Local {
-        &self.local
-    }
 }
 
 fn local(limits: &Limits) -> (Timed, FakeRelativeClock) {

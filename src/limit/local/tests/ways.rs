@@ -1,6 +1,6 @@
 //! The short way of a charge and the long one, side by side.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use governor::clock::FakeRelativeClock;
 use proptest::prelude::*;
@@ -78,13 +78,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     /// Scenario: any rates in any mode on any levels, a budget, and a run of charges of any size by three jobs and a sender
-    /// without one, with what each knows of its places; on one side all of them go the long way. Halfway the rates change.
+    /// without one, with hints at places that are right or wrong; on one side all of them go the long way. Halfway the rates
+    /// change.
     /// Guarantees: the same is granted and refused for the same time, every state is the same, and so is every count.
     #[test]
     fn both_ways_lead_to_the_same(
         rates in prop::collection::vec((prop::array::uniform3(0_u32..50), 0_u8..3), 10),
         charges in prop::collection::vec(
-            (0_u64..4, 0_u32..3, 0_u64..40, 0_u64..60, 0_u64..200, any::<bool>()), 1..60,
+            (0_u64..4, 0_u32..3, 0_u64..40, 0_u64..60, 0_u64..200, any::<bool>(), 0_u32..5), 1..60,
         ),
     ) {
         let clock = FakeRelativeClock::default();
@@ -95,7 +96,7 @@ proptest! {
         let (usual, long) = (Way::new(&config(&rates[..5]), &clock), Way::new(&config(&rates[..5]), &clock));
         let places: Vec<Places> = (0..4).map(|_| Places::default()).collect();
         let half = charges.len() / 2;
-        for (turn, (job, requests, spans, bytes, later, budget)) in charges.into_iter().enumerate() {
+        for (turn, (job, requests, spans, bytes, later, budget, hint)) in charges.into_iter().enumerate() {
             if turn == half {
                 for way in [&usual, &long] {
                     way.local.reconfigure(&config(&rates[5..]));
@@ -109,6 +110,11 @@ proptest! {
                 job: (job < 3).then_some(job),
                 places: None,
             };
+            if let (Some(Places(hints)), 0..3) = (places.get(turn % 4), hint) {
+                for place in hints {
+                    place.store(hint, Ordering::Relaxed);
+                }
+            }
             let knowing = Subject { places: places.get(usize::try_from(job).unwrap()), ..subject };
             let cost = Cost { requests, spans, bytes };
             prop_assert_eq!(usual.usual(knowing, cost, budget), long.long(subject, cost, budget));
@@ -123,4 +129,26 @@ proptest! {
             prop_assert_eq!(counts[0], counts[1], "{}", limit.label());
         }
     }
+}
+
+/// Scenario: a job's first charge, those after it, with its budget and without, and one that the job does not hold.
+/// Guarantees: who is known and within all limits goes the short way, and is counted there; only the others go the long one.
+#[test]
+fn who_is_known_goes_the_short_way() {
+    let clock = FakeRelativeClock::default();
+    let way = Way::new(&with_listeners(&limits(&[([40; 3], 0); 5])), &clock);
+    let places = Places::default();
+    let (project, runner, job) = (Some(4), 5, Some(6));
+    let subject = Subject { listener: listener_key("a"), project, runner, job, places: Some(&places) };
+    let short = |cost, budget| {
+        let now = way.local.nanos(way.local.now());
+        way.local.states().pass(&subject, cost, budget, now).is_some()
+    };
+    let cost = Cost { requests: 1, spans: 10, bytes: 10 };
+    assert!(!short(cost, true), "nothing is known of it");
+    assert_eq!(way.usual(subject, cost, true), Ok(10));
+    assert!(short(cost, true) && short(cost, false));
+    assert!(places.0.iter().all(|place| place.load(Ordering::Relaxed) == 0));
+    assert!(!short(Cost { spans: 11, ..cost }, true));
+    assert_eq!(said(&way.local, &way.metrics, Limit::JobSpans), [3, 0, 0]);
 }
