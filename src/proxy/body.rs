@@ -137,8 +137,8 @@ pub enum BodyError {
     /// The sender went away or broke the protocol.
     #[error("the body broke off")]
     Broken,
-    /// The budget of bytes in flight is used up.
-    #[error("too many body bytes are in flight")]
+    /// The budget of bytes in flight is used up, or the processors for long work are until the deadline.
+    #[error("too many body bytes are in flight or at work")]
     Overload,
 }
 
