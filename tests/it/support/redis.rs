@@ -85,7 +85,12 @@ impl Redis {
 
     /// One inline command over a connection of its own; the raw answer.
     pub(crate) fn ask(&self, command: &str) -> String {
-        try_ask(self.port, command).unwrap()
+        self.try_ask(command).unwrap()
+    }
+
+    /// The same of one that may cut its clients off: on promotion it does.
+    pub(crate) fn try_ask(&self, command: &str) -> std::io::Result<String> {
+        try_ask(self.port, command)
     }
 
     /// Whether it serves; false when it has ended.
