@@ -3,11 +3,9 @@
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
-use bytes::Bytes;
 use http::{Version, request::Parts};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
-use tower::Service as _;
 
 use crate::{
     config::{AttributesMode, Mode},
@@ -35,14 +33,14 @@ use super::{
     asking::Asking,
     body::{InFlight, Permit},
     charge::Charge,
-    headers,
+    forward::Departure,
     overload::Overload,
     payload::Payload,
     rejection::Rejection,
     route::{self, Route},
     server::{Peer, STREAM_WINDOW},
     trust,
-    upstream::{self, Outgoing, Upstream, UpstreamError},
+    upstream::Upstream,
 };
 
 pub use super::settings::{ListenerRules, Settings};
@@ -104,19 +102,11 @@ pub(super) struct Arrival<'a> {
 
 /// A request whose sender is known.
 pub(super) struct Admitted<'a> {
-    arrival: &'a Arrival<'a>,
+    pub(super) arrival: &'a Arrival<'a>,
     pub(super) route: Route,
     pub(super) deadline: Instant,
-    identity: &'a Identity,
+    pub(super) identity: &'a Identity,
     pub(super) charge: Charge<'a>,
-}
-
-/// What leaves for the collector, and what the sender is told of the rest.
-struct Departure {
-    pieces: Vec<Bytes>,
-    encoding: Encoding,
-    partial: PartialSuccess,
-    kept: u64,
 }
 
 impl Gateway {
@@ -383,74 +373,5 @@ impl Gateway {
             partial: PartialSuccess::default(),
             kept: inspection.items,
         })
-    }
-
-    /// Steps 10 and 11: to the collector and back.
-    async fn forward(
-        &self,
-        admitted: &mut Admitted<'_>,
-        departure: Departure,
-        notes: &mut Notes,
-    ) -> Result<PartialSuccess, Rejection> {
-        let Admitted { arrival, route, deadline, identity, charge } = admitted;
-        let Departure { pieces, encoding, mut partial, kept } = departure;
-        if kept == 0 {
-            charge.keep_intake();
-            notes.items.refused = 0;
-            return Ok(partial);
-        }
-        let shown = (self.settings.attributes == AttributesMode::Transparent).then_some(&**identity);
-        let outgoing = Outgoing {
-            signal: route.signal,
-            len: pieces.iter().fold(0, |sum, piece| piece.len().saturating_add(sum)),
-            pieces,
-            encoding,
-            headers: headers::outgoing(arrival.correlation_id, shown),
-            deadline: *deadline,
-        };
-        let mut upstream = self.upstream.clone();
-        if let Err(error) = upstream::ready(&mut upstream, *deadline).await {
-            return Err(self.not_forwarded(arrival, charge, error));
-        }
-        // From here on the collector may have the spans: a sender that hangs up now gets nothing back, or
-        // hanging up would be a way around its limits.
-        let deferred = charge.defer();
-        match upstream.call(outgoing).await {
-            Ok(theirs) => {
-                notes.items.refused = u64::try_from(theirs.rejected).unwrap_or(0).min(kept);
-                notes.items.forwarded = kept.saturating_sub(notes.items.refused);
-                partial.merge(theirs);
-                Ok(partial)
-            }
-            Err(error) => {
-                deferred.restore(charge);
-                Err(self.not_forwarded(arrival, charge, error))
-            }
-        }
-    }
-
-    fn not_forwarded(
-        &self,
-        arrival: &Arrival<'_>,
-        charge: &mut Charge<'_>,
-        error: UpstreamError,
-    ) -> Rejection {
-        self.tell_operator(arrival, &error);
-        let rejection = Rejection::Upstream(error);
-        if rejection.keeps_intake() {
-            charge.keep_intake();
-        }
-        rejection
-    }
-
-    fn tell_operator(&self, arrival: &Arrival<'_>, error: &UpstreamError) {
-        if let Some(suppressed) = self.log_cap.allow(error.label()) {
-            tracing::warn!(
-                correlation_id = %arrival.correlation_id,
-                error_message = %error,
-                suppressed,
-                "the collector did not take an export"
-            );
-        }
     }
 }

@@ -7,6 +7,7 @@ mod asking;
 pub mod body;
 mod charge;
 pub mod client;
+mod forward;
 pub mod gateway;
 pub mod grpc;
 pub mod headers;
